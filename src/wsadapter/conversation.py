@@ -1,0 +1,445 @@
+"""One WebSocket conversation with no socket, no thread and no clock of its own.
+
+Bytes in, messages out; messages in, bytes out; time in, deadlines out. What a shell owes it:
+
+* what arrives goes to `receive_data` or `receive_eof`;
+* a reader takes from `messages`, and calls `settle` when it finds none and is about to wait;
+* what `data_to_send` has is written; `on_time` is called no later than `deadline`. `attention` says that
+  there is something to write at once, or a nearer deadline, or the end: whoever sees it sets it to False;
+* while `wants_data` is false nothing is read; `pause` and `resume` tell when that begins and ends;
+* `report_backlog` is told what the network has not taken;
+* once `closed`, the transport goes: cut, if `aborted`; when the peer has closed its side, if it `lingers`;
+  otherwise when all is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+from wsproto.events import CloseConnection, Ping, Pong
+
+from .closing import ABNORMAL, check_code, close_payload
+from .deflate import Parameters, PerMessageDeflate
+from .errors import ConnectionClosed, OutboxFull, RemoteProtocolError
+from .frames import BINARY, CLOSE, PING, PONG, RSV1, TEXT, build
+from .options import Limits
+from .receiver import Event, Message, Receiver
+
+__all__ = ["Conversation", "State"]
+
+GRACE: Final = 1.0
+"""Seconds that the peer's Close may wait for the messages that came before it to be read and answered."""
+
+PONGS: Final = 64
+"""Unsent pongs that are kept; of more, the newest answers for all (RFC 6455 §5.5.3)."""
+
+
+class State(Enum):
+    """Where a conversation is (RFC 6455 §7.1)."""
+
+    OPEN = "open"
+    CLOSING = "closing"
+    """Our Close is sent, the peer's has not come."""
+    CLOSED = "closed"
+
+
+class _End:
+    """How the peer ended it: what is to be known of it, and the Close that answers it."""
+
+    __slots__ = ("answer", "at", "code", "lingers", "reason")
+
+    def __init__(self, code: int, reason: str, answer: bytes, at: float, lingers: bool) -> None:
+        self.code = code
+        self.reason = reason
+        self.answer = answer
+        self.at = at
+        self.lingers = lingers
+
+
+class Conversation:
+    """One side of a WebSocket conversation, from the end of the handshake on."""
+
+    __slots__ = (
+        "_accepted",
+        "_backlog",
+        "_client",
+        "_close_at",
+        "_deflate",
+        "_discard",
+        "_end",
+        "_heard_at",
+        "_limits",
+        "_out",
+        "_paused",
+        "_pinged_at",
+        "_pings",
+        "_pongs",
+        "_progress_at",
+        "_reader_waits",
+        "_receiver",
+        "_threshold",
+        "_written",
+        "aborted",
+        "attention",
+        "close_code",
+        "close_reason",
+        "latency",
+        "lingers",
+        "messages",
+        "now",
+        "queued",
+        "state",
+    )
+
+    def __init__(
+        self,
+        *,
+        client: bool,
+        limits: Limits,
+        now: float,
+        deflate: Parameters | None = None,
+        receive: bool = True,
+    ) -> None:
+        """*client*: which side we are. ``receive=False``: what the peer says is checked and dropped."""
+        self.state = State.OPEN
+        self.close_code: int | None = None
+        """The peer's code, or 1006 and the like; None while the conversation lasts (RFC 6455 §7.1.5)."""
+        self.close_reason: str | None = None
+        self.latency: float | None = None
+        """Seconds that the newest answered ping took, the keepalive's included."""
+        self.aborted = False
+        self.lingers = False
+        self.attention = False
+        self.queued = 0
+        """Bytes that `data_to_send` has ready, pongs aside."""
+        self.now = now
+        """The time of the latest call that told it."""
+
+        self._client = client
+        self._limits = limits
+        self._deflate = deflate and PerMessageDeflate(deflate, client=client, limit=limits.message_size)
+        self._threshold = max(1, deflate.ours.threshold) if deflate else 0  # nothing cannot be compressed
+        self._receiver = Receiver(client=client, limits=limits, deflate=self._deflate)
+        self.messages: deque[Message] = self._receiver.messages
+        """What has come and was not read yet."""
+        self._discard = not receive
+        self._paused = False
+        self._reader_waits = False
+        self._end: _End | None = None  # come, and waiting for the messages before it to be read
+
+        self._out: list[bytes] = []
+        self._pongs: deque[bytes] | None = None
+        self._pings: dict[bytes, tuple[float, Callable[[float], None] | None]] = {}
+        self._written = 0  # bytes handed out by `data_to_send`,
+        self._backlog = 0  # what of them the network has not taken,
+        self._accepted = 0  # and what it has,
+        self._progress_at = now  # with the time that it last took some
+
+        self._heard_at = now
+        self._pinged_at: float | None = None  # when the keepalive asked, and was not answered yet
+        self._close_at = 0.0  # when our Close was sent, or all was over
+
+    def __repr__(self) -> str:
+        side = "client" if self._client else "server"
+        code = "" if self.close_code is None else f" {self.close_code}"
+        return f"<Conversation {side} {self.state.value}{code}>"
+
+    @property
+    def closed(self) -> bool:
+        """Both sides have closed, or the connection is lost: nothing goes either way any more."""
+        return self.state is State.CLOSED
+
+    # ---------------------------------------------------------------------------------------- reading
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Take what has arrived, and put the messages in it into `messages`."""
+        self.now = self._heard_at = now
+        self._pinged_at = None
+        events = self._receiver.receive(data)
+        if self.messages:
+            self._reader_waits = False
+        if events or self._discard:
+            self._take(events)
+
+    def receive_eof(self, now: float, reason: str = "the connection was lost without a Close") -> None:
+        """The peer has closed its side of the transport, or it is lost: *reason* says what is known."""
+        self.now = now
+        if self._end is not None:
+            self._finish(self._end)
+        if self.state is not State.CLOSED:
+            self._abort(reason)
+
+    def settle(self) -> bool:
+        """The reader finds nothing: answer a Close that waited for that. True when nothing more will come.
+
+        When False, `messages` may have some after all: what had stalled is read on.
+        """
+        self._receiver.size = 0
+        if self._receiver.stalled:
+            self._take(self._receiver.receive(b""))
+            if self.messages:
+                return False
+        self._reader_waits = True
+        if self._end is not None:
+            self._finish(self._end)
+        return self.state is not State.OPEN
+
+    @property
+    def wants_data(self) -> bool:
+        """Whether the inbox has room. It has when it is empty, so a message of any legal size fits."""
+        return self._receiver.size <= self._limits.inbox or not self.messages
+
+    def pause(self) -> None:
+        """The shell stops reading: what follows is our silence, and no keepalive runs."""
+        self._paused = True
+
+    def resume(self, now: float) -> None:
+        """The shell reads again: the keepalive begins anew."""
+        self.now = self._heard_at = now
+        self._pinged_at = None
+        self._paused = False
+
+    def _take(self, events: list[Event]) -> None:
+        """Act on what came beside the messages."""
+        while self._discard:
+            self.messages.clear()
+            self._receiver.size = 0
+            if not self._receiver.stalled:
+                break
+            events += self._receiver.receive(b"")
+        for event in events:
+            self.attention = True
+            match event:
+                case Ping():
+                    self._answer(bytes(event.payload))
+                case Pong():
+                    self._take_pong(bytes(event.payload))
+                case CloseConnection():
+                    # The answer repeats the code (RFC 6455 §5.5.1), not the words.
+                    self._end_with(event.code, event.reason or "", close_payload(event.code))
+                case RemoteProtocolError():
+                    code, reason = event.close_code, str(event)
+                    self._end_with(code, reason, close_payload(code, reason), lingers=True)
+
+    def _end_with(self, code: int, reason: str, answer: bytes, *, lingers: bool = False) -> None:
+        end = _End(code, reason, answer, self.now + GRACE, lingers)
+        if self.state is State.CLOSING or self._discard or (self._reader_waits and not self.messages):
+            self._finish(end)
+        else:
+            self._end = end
+
+    def _finish(self, end: _End) -> None:
+        """Answer the peer's end, and be over."""
+        self._end = None
+        if self.state is State.OPEN:
+            self._queue(CLOSE, end.answer)
+        # The server closes the transport first, so that the client keeps no TIME_WAIT (RFC 6455 §7.1.1).
+        self._be_closed(end.code, end.reason, lingers=end.lingers or self._client)
+
+    # ---------------------------------------------------------------------------------------- writing
+
+    def send(self, message: Message, *, compress: bool = True) -> None:
+        """Queue one message.
+
+        Raises:
+            ConnectionClosed: The conversation is over, or closing.
+            OutboxFull: `Limits.outbox_hard` is reached; the message is not queued.
+            UnicodeEncodeError: A lone surrogate, which UTF-8 cannot tell; the message is not queued.
+        """
+        self._check_room()
+        opcode, payload = (TEXT, message.encode()) if isinstance(message, str) else (BINARY, message)
+        if self._deflate is not None and compress and len(payload) >= self._threshold:
+            opcode, payload = RSV1 | opcode, self._deflate.deflate(payload)
+        self._queue(opcode, payload)
+
+    def send_frame(self, frame: bytes) -> None:
+        """Queue one message that is a frame already, made for many; only a server may (RFC 6455 §5.3).
+
+        Raises:
+            ConnectionClosed, OutboxFull: As `send` does.
+        """
+        self._check_room()
+        self._out.append(frame)
+        self.queued += len(frame)
+
+    def ping(self, now: float, answered: Callable[[float], None] | None = None) -> None:
+        """Send a ping; *answered* is called with the seconds it took, if the answer comes (RFC 6455 §5.5.2).
+
+        Raises:
+            ConnectionClosed: The conversation is over, or closing.
+        """
+        self.check_open()
+        payload = os.urandom(4)
+        self._pings[payload] = (now, answered)
+        self._queue(PING, payload)
+        self.attention = True
+
+    def data_to_send(self) -> bytes:
+        """Everything that is to be written now, once; empty when there is nothing."""
+        out = self._out
+        if self._pongs and self._backlog <= self._limits.outbox:
+            # Before what waits: whoever asked is measuring. They wait here while the network takes nothing.
+            out[:0] = [build(PONG, payload, self._client) for payload in self._pongs]
+            self._pongs = None
+        if not out:
+            return b""
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        self.queued = 0
+        self._written += len(data)
+        return data
+
+    @property
+    def has_data(self) -> bool:
+        """Whether `data_to_send` has anything."""
+        return bool(self._out or (self._pongs and self._backlog <= self._limits.outbox))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether less than `Limits.outbox` waits for the peer."""
+        return self._backlog + self.queued < self._limits.outbox
+
+    def report_backlog(self, size: int, now: float) -> None:
+        """Tell how many bytes of what was written the network has not taken."""
+        self.now = now
+        accepted = self._written - size
+        if accepted > self._accepted or not self._backlog:
+            self._progress_at = now
+        self._accepted = accepted
+        self._backlog = size
+
+    def check_open(self) -> None:
+        """Raise `ConnectionClosed` unless there is somebody to send to."""
+        if self.state is not State.OPEN:
+            raise ConnectionClosed(self.close_code or ABNORMAL, self.close_reason or "")
+
+    def _check_room(self) -> None:
+        self.check_open()
+        # What waits already counts, and not the message to come: one of any size can be sent.
+        if self._backlog + self.queued > self._limits.outbox_hard:
+            raise OutboxFull(
+                f"{self._backlog + self.queued} bytes wait for a peer that does not take them:"
+                " await the sends, or flush(), to go at its pace"
+            )
+
+    def _queue(self, opcode: int, payload: bytes) -> None:
+        frame = build(opcode, payload, self._client)
+        self._out.append(frame)
+        self.queued += len(frame)
+
+    def _answer(self, payload: bytes) -> None:
+        if self.state is not State.OPEN:
+            return  # nothing may follow our Close (RFC 6455 §5.5.1)
+        if self._pongs is None:
+            self._pongs = deque()
+        elif len(self._pongs) >= PONGS:
+            self._pongs.clear()
+        self._pongs.append(payload)
+
+    def _take_pong(self, payload: bytes) -> None:
+        if payload not in self._pings:
+            return  # unsolicited (RFC 6455 §5.5.3)
+        for ours in list(self._pings):  # the peer may answer the newest for all
+            sent_at, answered = self._pings.pop(ours)
+            seconds = self.now - sent_at
+            if answered is not None:
+                answered(seconds)
+            if ours == payload:
+                self.latency = seconds
+                return
+
+    # ---------------------------------------------------------------------------------------- closing
+
+    def close(self, now: float, code: int = 1000, reason: str = "") -> None:
+        """Begin the closing handshake, or end the peer's; reading ends. Once is enough (RFC 6455 §7.1.2).
+
+        Raises:
+            ValueError: A code that may not be sent.
+        """
+        check_code(code)
+        self.now = now
+        if self.state is not State.OPEN:
+            return
+        self.messages.clear()
+        if self._end is not None:
+            self._end.answer = close_payload(code, reason)
+            self._finish(self._end)
+            return
+        self._queue(CLOSE, close_payload(code, reason))
+        self.state = State.CLOSING
+        self.attention = True
+        self._close_at = now
+        self._discard = True
+        self._pongs = None
+        self._pings.clear()
+
+    def _abort(self, reason: str) -> None:
+        self.aborted = self.attention = True
+        self._out.clear()
+        self.queued = 0
+        self._be_closed(ABNORMAL, reason)
+
+    def _be_closed(self, code: int, reason: str, *, lingers: bool = False) -> None:
+        self.state = State.CLOSED
+        self.attention = True
+        self.close_code = code
+        self.close_reason = reason
+        self.lingers = lingers
+        self._close_at = self.now
+        self._pongs = None
+        self._pings.clear()
+
+    # ------------------------------------------------------------------------------------------- time
+
+    def deadline(self) -> float | None:
+        """When `on_time` is to be called if nothing happens before; None: never."""
+        return min((at for at, _ in self._due()), default=None)
+
+    def on_time(self, now: float) -> None:
+        """Do what is due."""
+        self.now = now
+        for at, act in list(self._due()):
+            if at <= now:
+                act()
+
+    def _due(self) -> list[tuple[float, Callable[[], None]]]:
+        """What will be due if nothing happens, and what is to be done then."""
+        limits = self._limits
+        due: list[tuple[float, Callable[[], None]]] = []
+        if self.state is not State.OPEN:
+            due.append((self._close_at + limits.close_timeout, self._give_up_closing))
+        elif self._end is not None:
+            due.append((self._end.at, self._finish_anyway))
+        elif self._paused:
+            pass
+        elif self._pinged_at is None:
+            if limits.ping_interval is not None:
+                due.append((self._heard_at + limits.ping_interval, self._ask))
+        elif limits.ping_timeout is not None:
+            due.append((self._pinged_at + limits.ping_timeout, self._give_up))
+        if self._backlog and limits.write_timeout is not None and not self.aborted:
+            due.append((self._progress_at + limits.write_timeout, self._give_up_writing))
+        return due
+
+    def _ask(self) -> None:
+        self.ping(self.now)
+        self._pinged_at = self.now
+
+    def _finish_anyway(self) -> None:
+        if self._end is not None:
+            self._finish(self._end)
+
+    def _give_up(self) -> None:
+        self._abort(f"no sign of life within {self._limits.ping_timeout:g} seconds of a ping")
+
+    def _give_up_writing(self) -> None:
+        self._abort(f"the peer took nothing for {self._limits.write_timeout:g} seconds")
+
+    def _give_up_closing(self) -> None:
+        if self.state is State.CLOSING:
+            self._abort(f"no Close from the peer within {self._limits.close_timeout:g} seconds of ours")
+        self.aborted = self.attention = True

@@ -1,0 +1,77 @@
+"""What may be sent and how JSON is told, the same in both colours."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeAlias
+
+from .errors import InvalidMessage
+from .frames import BINARY, TEXT, build
+from .receiver import Message
+
+__all__ = ["BytesLike", "Prepared", "as_binary", "as_message", "as_text", "decode_json", "encode_json"]
+
+BytesLike: TypeAlias = bytes | bytearray | memoryview
+
+
+def as_text(text: str) -> str:
+    """*text*, which is for `send_text`; anything but a `str` raises `TypeError`."""
+    if not isinstance(text, str):
+        raise TypeError(f"send_text() takes a str, not {type(text).__name__}; bytes go by send_binary()")
+    return text
+
+
+def as_binary(data: BytesLike) -> bytes:
+    """A copy of *data* that nobody changes; anything but bytes raises `TypeError`."""
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, bytearray | memoryview):
+        return bytes(data)
+    raise TypeError(f"send_binary() takes bytes, not {type(data).__name__}; a str goes by send_text()")
+
+
+def as_message(message: str | BytesLike) -> Message:
+    """A `str` is text, bytes are binary; anything else raises `TypeError`."""
+    if isinstance(message, str):
+        return message
+    if isinstance(message, bytes | bytearray | memoryview):
+        return bytes(message)
+    raise TypeError(f"send() takes str or bytes, not {type(message).__name__}; values go by send_json()")
+
+
+def encode_json(value: Any) -> str:
+    """*value* as JSON on one line; what JSON cannot tell raises `TypeError` or `ValueError`, NaN included."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def decode_json(message: Message) -> Any:
+    """The value that *message* is the JSON of.
+
+    Raises:
+        InvalidMessage: It is not JSON, or nested more deeply than Python can follow.
+    """
+    try:
+        return json.loads(message)
+    except (ValueError, RecursionError):
+        raise InvalidMessage("the message is not JSON") from None
+
+
+class Prepared:
+    """One message on its way to many connections: made into a frame once, and only if one wants a frame."""
+
+    __slots__ = ("_frame", "message")
+
+    def __init__(self, message: str | BytesLike) -> None:
+        self.message = as_message(message)
+        self._frame: bytes | None = None
+
+    @property
+    def frame(self) -> bytes:
+        """The frame that a server sends it in, uncompressed (RFC 6455 §5.2)."""
+        if self._frame is None:
+            message = self.message
+            if isinstance(message, str):
+                self._frame = build(TEXT, message.encode(), False)
+            else:
+                self._frame = build(BINARY, message, False)
+        return self._frame

@@ -1,0 +1,231 @@
+"""Carries a blocking connection over a blocking socket, for thread and greenlet servers.
+
+There is no loop behind it: pings are answered, and a close is noticed, while one of the connection's verbs is
+called and not otherwise. `asyncio` hosts use `transports` instead.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from .conversation import Conversation, State
+from .messages import Prepared
+from .opening import Opening
+from .options import Limits
+from .receiver import Message
+
+__all__ = ["SocketCarrier"]
+
+CHUNK: Final = 64 * 1024
+"""Bytes that one read takes."""
+
+
+class SocketCarrier:
+    """A conversation on a socket, and the duties of a shell done by whoever calls.
+
+    One thread at a time waits on the socket, for all; the others wait for it to tell them. The
+    conversation itself is touched under the lock only.
+    """
+
+    def __init__(
+        self, sock: socket.socket, opening: Opening, limits: Limits, *, client: bool = False, data: bytes = b""
+    ) -> None:
+        """*data* is what came behind the request."""
+        sock.setblocking(False)
+        self._socket = sock
+        self._client = client
+        self._limits = limits
+        self._unsent = b""  # taken from the conversation, and not by the network
+        self._changed = threading.Condition()
+        self._pumping = False  # a thread waits on the socket
+        self._paused = False
+        self._conversation = Conversation(
+            client=client,
+            limits=limits,
+            now=time.monotonic(),
+            deflate=opening.deflate,
+            receive=opening.receive,
+        )
+        if data:
+            self._conversation.receive_data(data, time.monotonic())
+
+    # ----------------------------------------------------------------------- what the connection calls
+
+    @property
+    def open(self) -> bool:
+        return self._conversation.state is State.OPEN
+
+    @property
+    def close_code(self) -> int | None:
+        return self._conversation.close_code
+
+    @property
+    def close_reason(self) -> str | None:
+        return self._conversation.close_reason
+
+    @property
+    def latency(self) -> float | None:
+        return self._conversation.latency
+
+    def read(self, timeout: float | None) -> Message | None:
+        messages = self._conversation.messages
+        with self._changed:
+            if not messages:
+                self._conversation.settle()
+                if not self._serve_until(lambda: bool(messages) or not self.open, timeout):
+                    raise TimeoutError(f"no message within {timeout} seconds")
+            return messages.popleft() if messages else None
+
+    def send(self, message: Message, compress: bool) -> None:
+        with self._changed:
+            self._conversation.send(message, compress=compress)
+            self._write_out()
+
+    def send_prepared(self, prepared: Prepared) -> None:
+        with self._changed:
+            if self._client:  # whose every frame has a mask of its own
+                self._conversation.send(prepared.message, compress=False)
+            else:
+                self._conversation.send_frame(prepared.frame)
+            self._write()
+
+    def flush(self) -> None:
+        with self._changed:
+            self._conversation.check_open()
+            self._write_out()
+
+    def ping(self) -> float:
+        answer: list[float] = []
+        with self._changed:
+            self._conversation.ping(time.monotonic(), answer.append)
+            # Where unread messages fill the inbox nothing more is read, the answer neither.
+            in_time = self._serve_until(lambda: bool(answer) or not self.open, self._limits.ping_timeout)
+            if not answer:
+                self._conversation.check_open()
+        if not in_time:
+            raise TimeoutError(f"no answer to the ping within {self._limits.ping_timeout} seconds")
+        return answer[0]
+
+    def close(self, code: int, reason: str) -> None:
+        with self._changed:
+            self._conversation.close(time.monotonic(), code, reason)
+            self._serve_until(lambda: self._conversation.closed, None)
+
+    def finish(self) -> None:
+        """Close the socket once all is written, when the handler has ended and the conversation is closed."""
+        with self._changed:
+            conversation = self._conversation
+            self._serve_until(lambda: conversation.aborted or not self._unsent, None)
+            if conversation.lingers and not conversation.aborted:
+                try:
+                    self._socket.shutdown(socket.SHUT_WR)
+                except OSError:
+                    pass  # the peer is gone already
+                self._serve_until(lambda: conversation.aborted, None)
+        self._socket.close()
+
+    # ------------------------------------------------------------------------------------- moving bytes
+    # Everything below is called with the lock held.
+
+    def _write_out(self) -> None:
+        """Write, and wait until there is room for more."""
+        self._write()
+        if not self._conversation.has_room:
+            self._serve_until(lambda: self._conversation.has_room or not self.open, None)
+            self._conversation.check_open()
+
+    def _serve_until(self, done: Callable[[], bool], timeout: float | None) -> bool:
+        """Serve the connection until *done*; False when it was not within *timeout* seconds.
+
+        The lock is free while waiting.
+        """
+        give_up_at = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self._write()
+            if done():
+                return True
+            now = time.monotonic()
+            if give_up_at is not None and now >= give_up_at:
+                return False
+            if not self._pumping:
+                self._pumping = True
+                try:
+                    self._wait(now, give_up_at, reading=True)
+                finally:
+                    self._pumping = False
+                    self._changed.notify_all()
+                self._read()
+            elif self._unsent:
+                self._wait(now, give_up_at, reading=False)
+            else:
+                self._changed.wait(None if give_up_at is None else give_up_at - now)
+            self._conversation.on_time(time.monotonic())
+
+    def _wait(self, now: float, give_up_at: float | None, *, reading: bool) -> None:
+        """Wait for the socket or the next deadline, the lock released."""
+        conversation = self._conversation
+        if self._paused is conversation.wants_data:
+            self._paused = not self._paused
+            if self._paused:
+                conversation.pause()
+            else:
+                conversation.resume(now)
+        events = select.POLLOUT if self._unsent else 0
+        if reading and not self._paused:
+            if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+                return
+            events |= select.POLLIN
+        times = [at for at in (conversation.deadline(), give_up_at) if at is not None]
+        poller = select.poll()
+        poller.register(self._socket, events)
+        self._changed.release()
+        try:
+            # Rounded up, so as not to be back a moment too early.
+            poller.poll(max(0.0, min(times) - now) * 1000 + 1 if times else None)
+        finally:
+            self._changed.acquire()
+
+    def _read(self) -> None:
+        conversation = self._conversation
+        if not conversation.wants_data:
+            return
+        try:
+            data = self._socket.recv(CHUNK)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if data:
+            conversation.receive_data(data, time.monotonic())
+        else:
+            self._lose()
+
+    def _write(self) -> None:
+        """Write what the network takes, and keep the rest."""
+        conversation = self._conversation
+        data = conversation.data_to_send()
+        self._unsent = self._unsent + data if self._unsent else data
+        while self._unsent and not conversation.aborted:
+            try:
+                sent = self._socket.send(self._unsent)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError, InterruptedError):
+                break
+            except OSError:
+                self._lose()
+                break
+            self._unsent = self._unsent[sent:]
+        conversation.report_backlog(len(self._unsent), time.monotonic())
+        if not self.open:
+            self._changed.notify_all()
+
+    def _lose(self) -> None:
+        conversation = self._conversation
+        conversation.receive_eof(time.monotonic())
+        conversation.aborted = True
+        self._unsent = b""

@@ -1,0 +1,316 @@
+"""Carries a connection over an asyncio transport: bytes come in by the loop, and go out once a turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+from .capacity import CONNECTIONS
+from .connection import Connection
+from .conversation import Conversation, State
+from .handlers import Session
+from .messages import Prepared
+from .opening import Opening
+from .options import Limits
+from .receiver import Message
+
+__all__ = ["TransportCarrier"]
+
+
+class Turn:
+    """The carriers that have something to write at the end of this turn of their loop."""
+
+    __slots__ = ("_carriers", "_loop")
+
+    _of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Turn] = WeakKeyDictionary()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._carriers: list[TransportCarrier] = []
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop) -> Turn:
+        """The one of *loop*."""
+        turn = cls._of_loops.get(loop)
+        if turn is None:
+            turn = cls._of_loops[loop] = cls(loop)
+        return turn
+
+    def add(self, carrier: TransportCarrier) -> None:
+        """Let *carrier* write at the end of this turn."""
+        if not self._carriers:
+            self._loop.call_soon(self._end)
+        self._carriers.append(carrier)
+
+    def _end(self) -> None:
+        carriers, self._carriers = self._carriers, []
+        for carrier in carriers:
+            carrier.end_turn()
+
+
+class TransportCarrier(asyncio.Protocol):
+    """The protocol of a transport whose handshake is done, and the carrier of the connection on it.
+
+    It decides nothing: `Conversation` does. It moves bytes, keeps one timer, and wakes who waits.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_client",
+        "_closed_here",
+        "_closing",
+        "_conversation",
+        "_in_turn",
+        "_loop",
+        "_over",
+        "_paused",
+        "_timer",
+        "_transport",
+        "_turn",
+        "_turn_is_due",
+        "connection",
+        "messages",
+        "session",
+    )
+
+    def __init__(
+        self,
+        opening: Opening,
+        transport: asyncio.Transport,
+        *,
+        client: bool = False,
+        limits: Limits,
+        over: Callable[[TransportCarrier], None],
+    ) -> None:
+        """*over* is called when the transport is gone and the handler has ended."""
+        loop = asyncio.get_running_loop()
+        self._client = client
+        self._conversation = Conversation(
+            client=client,
+            limits=limits,
+            now=loop.time(),
+            deflate=opening.deflate,
+            receive=opening.receive,
+        )
+        self.messages = self._conversation.messages
+        self.connection = Connection(self, opening.request, subprotocol=opening.subprotocol, limits=limits, loop=loop)
+        self.session = Session(opening, self.connection, limits, self._end_if_over)
+        self._transport: asyncio.Transport | None = transport
+        self._loop = loop
+        self._over = over
+        self._turn = Turn.of(loop)
+        self._in_turn = False  # `_turn` has us
+        self._turn_is_due = False  # much was sent in this turn: whoever waits for room waits for its end
+        self._blocked = False  # the transport holds more than it likes
+        self._paused = False
+        self._closed_here = False
+        self._closing = False
+        self._timer: asyncio.TimerHandle | None = None
+        transport.set_write_buffer_limits(high=limits.outbox)
+
+    def start(self, data: bytes) -> None:
+        """Take the transport over, with the bytes that came behind the request, and run the handler."""
+        assert self._transport is not None
+        self._transport.set_protocol(self)
+        self.session.start()
+        self._arm()
+        if data:
+            self.data_received(data)
+
+    # ------------------------------------------------------------------------- what the transport calls
+
+    def data_received(self, data: bytes) -> None:
+        conversation = self._conversation
+        conversation.receive_data(data, self._loop.time())
+        if self.messages:
+            self.connection.wake_reader()
+            if not conversation.wants_data:
+                self._pause()
+        if conversation.attention:
+            self._attend()
+
+    def eof_received(self) -> None:
+        self._conversation.receive_eof(self._loop.time())
+        self._attend()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._conversation.receive_eof(self._loop.time())
+        self._attend()
+        if self._timer is not None:
+            self._timer.cancel()
+        CONNECTIONS.give_back()
+        self._end_if_over()
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+        self._report()
+        self._arm()
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        self._report()
+        self.flush()
+        self.connection.wake_waiters()
+
+    # ----------------------------------------------------------------------- what the connection calls
+
+    @property
+    def open(self) -> bool:
+        return self._conversation.state is State.OPEN
+
+    @property
+    def closed(self) -> bool:
+        return self._conversation.closed
+
+    @property
+    def close_code(self) -> int | None:
+        return self._conversation.close_code
+
+    @property
+    def close_reason(self) -> str | None:
+        return self._conversation.close_reason
+
+    @property
+    def latency(self) -> float | None:
+        return self._conversation.latency
+
+    @property
+    def has_room(self) -> bool:
+        return not self._turn_is_due and self._conversation.has_room
+
+    def send(self, message: Message, compress: bool) -> None:
+        self._conversation.send(message, compress=compress)
+        self._has_sent()
+
+    def send_prepared(self, prepared: Prepared) -> None:
+        if self._client:  # whose every frame has a mask of its own
+            self._conversation.send(prepared.message, compress=False)
+        else:
+            self._conversation.send_frame(prepared.frame)
+        self._has_sent()
+
+    def flush(self) -> None:
+        if self._transport is not None and (data := self._conversation.data_to_send()):
+            self._transport.write(data)
+            if self._blocked:
+                self._report()
+
+    def settle(self) -> bool:
+        over = self._conversation.settle()
+        if self._paused and self._conversation.wants_data:
+            self._resume()
+        if self._conversation.attention:
+            self._attend()
+        else:
+            self.flush()
+        return over
+
+    def ping(self, answered: Callable[[float], None]) -> None:
+        self._conversation.ping(self._loop.time(), answered)
+        self._attend()
+
+    def close(self, code: int, reason: str) -> None:
+        self._closed_here = self._closed_here or self.open
+        self._conversation.close(self._loop.time(), code, reason)
+        if self._paused:
+            self._resume()
+        self._attend()
+
+    # ---------------------------------------------------------------------------- what the server calls
+
+    def shut_down(self) -> None:
+        """The server stops: reading ends, and the peer is told."""
+        self.close(1001, "the server is shutting down")
+
+    def abort(self) -> None:
+        """The time to end is over: cut the transport, and cancel the handler."""
+        if self._transport is not None:
+            self._transport.abort()
+        self.session.cancel()
+
+    # ------------------------------------------------------------------------------------- moving bytes
+
+    def _has_sent(self) -> None:
+        """At the end of this turn it is written, or now if it is much."""
+        if not self._in_turn:
+            self._in_turn = True
+            self._turn.add(self)
+        if not self._conversation.has_room:
+            self._turn_is_due = True
+            self.flush()
+
+    def end_turn(self) -> None:
+        """The turn of the loop in which something was sent is at its end."""
+        self._in_turn = False
+        self.flush()
+        if self._turn_is_due:
+            self._turn_is_due = False
+            self.connection.wake_waiters()
+
+    def _attend(self) -> None:
+        """Do what the conversation asks for, and tell whom it concerns."""
+        conversation = self._conversation
+        conversation.attention = False
+        self.flush()
+        if not self.open:
+            self.connection.wake_reader()
+            self.connection.wake_waiters()
+        if conversation.closed:
+            self._close_transport()
+        self._arm()
+
+    def _close_transport(self) -> None:
+        transport = self._transport
+        if not self._closing:
+            self._closing = True
+            if not self._closed_here:
+                self.session.disconnect()
+            if transport is not None and not self._conversation.aborted:
+                if self._paused:
+                    self._resume()
+                if self._conversation.lingers and transport.can_write_eof():
+                    transport.write_eof()
+                else:
+                    transport.close()
+        if transport is not None and self._conversation.aborted:
+            transport.abort()
+
+    def _pause(self) -> None:
+        if not self._paused and self._transport is not None:
+            self._paused = True
+            self._conversation.pause()
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        self._paused = False
+        self._conversation.resume(self._loop.time())
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def _report(self) -> None:
+        backlog = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        self._conversation.report_backlog(backlog, self._loop.time())
+
+    # --------------------------------------------------------------------------------------------- time
+
+    def _arm(self) -> None:
+        """See that the timer rings no later than the conversation's next deadline."""
+        at = None if self._transport is None else self._conversation.deadline()
+        if at is None or (self._timer is not None and self._timer.when() <= at):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._blocked:
+            self._report()
+        self._conversation.on_time(self._loop.time())
+        self._attend()
+
+    def _end_if_over(self) -> None:
+        if self._transport is None and self.session.ended:
+            self._over(self)
