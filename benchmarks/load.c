@@ -2,7 +2,7 @@
  *
  *   load echo       --port P [--connections N] [--window W] [--size S] [--binary] [--masked-replies]
  *                            [--warm-up SECONDS] [--seconds SECONDS] [--messages COUNT]
- *   load idle       --port P [--connections N] [--seconds SECONDS]
+ *   load idle       --port P [--connections N] [--masked-replies] [--seconds SECONDS]
  *   load handshakes --port P [--concurrency C] [--masked-replies] [--warm-up SECONDS] [--seconds SECONDS]
  *
  * echo        Every connection sends W messages of S bytes in one go, and the next W when all of them have come
@@ -39,9 +39,10 @@
 #include <unistd.h>
 
 #define NANOSECONDS 1000000000ULL
-#define PATIENCE_SECONDS 15    /* without a byte from the server, while one is due, the run has failed */
-#define FAILURES_TOLERATED 100 /* by handshakes mode, which counts them; the others tolerate none */
-#define OTHER_FILES 16 /* descriptors besides the connections: standard streams, epoll, some room */
+#define PATIENCE_SECONDS 15     /* without a byte from the server, while one is due, the run has failed */
+#define LEAVE_SECONDS 5         /* for the closing handshakes at the end, which are a courtesy */
+#define FAILURES_TOLERATED 100  /* by handshakes mode, which counts them; the others tolerate none */
+#define OTHER_FILES 16          /* descriptors besides the connections: standard streams, epoll, some room */
 
 /* The key and the answer to it are the example of RFC 6455, section 1.3: no SHA-1 is needed to check the server. */
 #define WEBSOCKET_KEY "dGhlIHNhbXBsZSBub25jZQ=="
@@ -116,6 +117,7 @@ static struct connection *connections;
 static int epoll_descriptor;
 static uint64_t last_progress;
 static bool measuring_is_over;
+static bool leaving; /* the connections are being closed, and how that goes is no result */
 
 static char upgrade_request[512];
 static size_t upgrade_request_length;
@@ -255,7 +257,7 @@ static void end_connection(struct connection *connection) {
 static void give_up(struct connection *connection, const char *reason) {
     if (options.mode == IDLE_MODE && connection->phase == OPEN) {
         counts.dropped++;
-    } else {
+    } else if (!leaving) {
         counts.failed++;
         if (options.mode != HANDSHAKES_MODE || counts.failed > FAILURES_TOLERATED) fail("%s", reason);
     }
@@ -308,14 +310,18 @@ static void send_window(struct connection *connection) {
 
 /* ---- Frames in ------------------------------------------------------------------------------------------------- */
 
-static void on_open(struct connection *connection) {
+static void start_closing(struct connection *connection) {
     static const uint8_t normal_closure[2] = {1000 >> 8, 1000 & 0xff};
+    connection->phase = CLOSING;
+    send_control(connection, CLOSE, normal_closure, sizeof normal_closure);
+}
+
+static void on_open(struct connection *connection) {
     connection->phase = OPEN;
     counts.opened++;
     if (options.mode == HANDSHAKES_MODE) {
         record_round_trip(now() - connection->started);
-        connection->phase = CLOSING;
-        send_control(connection, CLOSE, normal_closure, sizeof normal_closure);
+        start_closing(connection);
     }
 }
 
@@ -513,6 +519,16 @@ static void open_all(void) {
     }
 }
 
+/* Says good-bye: for a connection that ends without, some servers log a traceback, which takes them memory. */
+static void close_all(void) {
+    leaving = true;
+    for (uint32_t index = 0; index < options.connections; index++)
+        if (connections[index].phase == OPEN) start_closing(&connections[index]);
+    uint64_t end = after(LEAVE_SECONDS);
+    for (uint32_t index = 0; index < options.connections; index++)
+        while (connections[index].phase != UNUSED && now() < end) handle_events(100);
+}
+
 /* ---- The modes ------------------------------------------------------------------------------------------------- */
 
 struct measurement {
@@ -542,12 +558,6 @@ static void print_end_of_result(struct measurement measurement) {
            (unsigned long long)histogram_total, measurement.seconds, measurement.cpu_seconds);
 }
 
-/* Leaves no server writing to a connection that is gone: several log a line for every such write. */
-static void await_last_echoes(void) {
-    for (uint32_t index = 0; index < options.connections; index++)
-        while (connections[index].echoes_due > 0) handle_events_that_are_due();
-}
-
 static void run_echo(void) {
     build_window();
     open_all();
@@ -559,7 +569,9 @@ static void run_echo(void) {
            options.connections, options.window, (unsigned long long)options.size, (unsigned long long)counts.messages,
            rate, rate * (double)options.size / 1e6);
     print_end_of_result(measurement);
-    await_last_echoes();
+    for (uint32_t index = 0; index < options.connections; index++)
+        while (connections[index].echoes_due > 0) handle_events_that_are_due();
+    close_all();
 }
 
 static void reopen_and_handle_events(void) {
@@ -596,6 +608,7 @@ static void run_idle(void) {
            "\"cpu_seconds\": %.3f}\n",
            (unsigned long long)counts.opened, (unsigned long long)counts.dropped, (unsigned long long)counts.pings,
            seconds_since(start), own_cpu_seconds());
+    close_all();
 }
 
 /* ---- The command line ------------------------------------------------------------------------------------------ */

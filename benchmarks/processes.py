@@ -190,6 +190,8 @@ class LoadClient:
     def _start(
         self, mode: str, server: ServerProcess, seconds: float, *options: str
     ) -> Iterator[subprocess.Popen[str]]:
+        if server.server.masked_replies:
+            options += ("--masked-replies",)
         process = subprocess.Popen(
             (self.program, mode, "--port", str(server.port), "--seconds", str(seconds), *options),
             stdin=subprocess.PIPE,

@@ -66,8 +66,6 @@ class Echo(Scenario):
 
     def measure(self, server: ServerProcess, client: LoadClient) -> Sample:
         options = ["--connections", str(self.connections), "--window", str(self.window), "--size", str(self.size)]
-        if server.server.masked_replies:
-            options.append("--masked-replies")
         result = client.run("echo", server, self.seconds, *options)
         details = {
             "messages/s": result["messages_per_second"],
@@ -108,8 +106,6 @@ class Handshakes(Scenario):
 
     def measure(self, server: ServerProcess, client: LoadClient) -> Sample:
         options = ["--concurrency", str(self.concurrency)]
-        if server.server.masked_replies:
-            options.append("--masked-replies")
         result = client.run("handshakes", server, self.seconds, *options)
         return Sample(
             result["handshakes_per_second"],

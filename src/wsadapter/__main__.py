@@ -147,3 +147,7 @@ def _run(app: websocket.App, options: argparse.Namespace, greeting: str) -> int:
     except OSError as error:
         raise _Mistake(f"cannot listen on {options.host}:{options.port}: {os.strerror(error.errno or 0)}") from None
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from _thread import get_ident
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from types import TracebackType
 from typing import Any, Protocol, Self
 

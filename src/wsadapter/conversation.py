@@ -159,6 +159,8 @@ class Conversation:
         """Take what has arrived, and put the messages in it into `messages`."""
         self.now = self._heard_at = now
         self._pinged_at = None
+        if self.state is State.CLOSED:
+            return
         events = self._receiver.receive(data)
         if self.messages:
             self._reader_waits = False
@@ -220,7 +222,8 @@ class Conversation:
                     self._take_pong(bytes(event.payload))
                 case CloseConnection():
                     # The answer repeats the code (RFC 6455 §5.5.1), not the words.
-                    self._end_with(event.code, event.reason or "", close_payload(event.code))
+                    code = int(event.code)
+                    self._end_with(code, event.reason or "", close_payload(code))
                 case RemoteProtocolError():
                     code, reason = event.close_code, str(event)
                     self._end_with(code, reason, close_payload(code, reason), lingers=True)
@@ -236,6 +239,7 @@ class Conversation:
         """Answer the peer's end, and be over."""
         self._end = None
         if self.state is State.OPEN:
+            self._queue_pongs()
             self._queue(CLOSE, end.answer)
         # The server closes the transport first, so that the client keeps no TIME_WAIT (RFC 6455 §7.1.1).
         self._be_closed(end.code, end.reason, lingers=end.lingers or self._client)
@@ -281,10 +285,7 @@ class Conversation:
     def data_to_send(self) -> bytes:
         """Everything that is to be written now, once; empty when there is nothing."""
         out = self._out
-        if self._pongs and self._backlog <= self._limits.outbox:
-            # Before what waits: whoever asked is measuring. They wait here while the network takes nothing.
-            out[:0] = [build(PONG, payload, self._client) for payload in self._pongs]
-            self._pongs = None
+        self._queue_pongs()
         if not out:
             return b""
         data = out[0] if len(out) == 1 else b"".join(out)
@@ -331,6 +332,12 @@ class Conversation:
         self._out.append(frame)
         self.queued += len(frame)
 
+    def _queue_pongs(self) -> None:
+        # Before what waits: whoever asked is measuring. They stay apart while the network takes nothing.
+        if self._pongs and self._backlog <= self._limits.outbox:
+            self._out[:0] = [build(PONG, payload, self._client) for payload in self._pongs]
+            self._pongs = None
+
     def _answer(self, payload: bytes) -> None:
         if self.state is not State.OPEN:
             return  # nothing may follow our Close (RFC 6455 §5.5.1)
@@ -366,9 +373,11 @@ class Conversation:
             return
         self.messages.clear()
         if self._end is not None:
-            self._end.answer = close_payload(code, reason)
+            if not self._end.lingers:  # a violation is answered with its own code (RFC 6455 §7.1.7)
+                self._end.answer = close_payload(code, reason)
             self._finish(self._end)
             return
+        self._queue_pongs()
         self._queue(CLOSE, close_payload(code, reason))
         self.state = State.CLOSING
         self.attention = True
@@ -376,12 +385,17 @@ class Conversation:
         self._discard = True
         self._pongs = None
         self._pings.clear()
+        self._take([])  # what had stalled is read on: the peer's Close may be in it
 
     def _abort(self, reason: str) -> None:
+        """Have the transport cut; *reason* tells why, unless the peer had ended it before."""
+        if self._end is not None:
+            self._finish(self._end)
+        if self.state is not State.CLOSED:
+            self._be_closed(ABNORMAL, reason)
         self.aborted = self.attention = True
         self._out.clear()
         self.queued = 0
-        self._be_closed(ABNORMAL, reason)
 
     def _be_closed(self, code: int, reason: str, *, lingers: bool = False) -> None:
         self.state = State.CLOSED
@@ -410,6 +424,8 @@ class Conversation:
         """What will be due if nothing happens, and what is to be done then."""
         limits = self._limits
         due: list[tuple[float, Callable[[], None]]] = []
+        if self.aborted:
+            return due
         if self.state is not State.OPEN:
             due.append((self._close_at + limits.close_timeout, self._give_up_closing))
         elif self._end is not None:
@@ -421,11 +437,13 @@ class Conversation:
                 due.append((self._heard_at + limits.ping_interval, self._ask))
         elif limits.ping_timeout is not None:
             due.append((self._pinged_at + limits.ping_timeout, self._give_up))
-        if self._backlog and limits.write_timeout is not None and not self.aborted:
+        if self._backlog and limits.write_timeout is not None:
             due.append((self._progress_at + limits.write_timeout, self._give_up_writing))
         return due
 
     def _ask(self) -> None:
+        # Earlier ones that nobody waits for go: a peer may talk for days and answer none.
+        self._pings = {payload: ping for payload, ping in self._pings.items() if ping[1] is not None}
         self.ping(self.now)
         self._pinged_at = self.now
 
@@ -440,6 +458,4 @@ class Conversation:
         self._abort(f"the peer took nothing for {self._limits.write_timeout:g} seconds")
 
     def _give_up_closing(self) -> None:
-        if self.state is State.CLOSING:
-            self._abort(f"no Close from the peer within {self._limits.close_timeout:g} seconds of ours")
-        self.aborted = self.attention = True
+        self._abort(f"no Close from the peer within {self._limits.close_timeout:g} seconds of ours")

@@ -78,6 +78,7 @@ class PerMessageDeflate(Extension):
         self._decompressor: Decompressor | None = None
         self._control = False  # the frame being read is a control frame
         self._compressed = False  # the message being read is compressed
+        self._unfinished = False  # something of the message being read awaits the tail
         self._size = 0  # what the message being read has inflated to
         self._streams = 0  # the deflate streams that the message being read has ended
 
@@ -95,6 +96,7 @@ class PerMessageDeflate(Extension):
             return RsvBits(False, False, False)
         self._compressed = rsv.rsv1
         self._size = self._streams = 0
+        self._unfinished = False
         return RsvBits(True, False, False)
 
     def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:
@@ -105,7 +107,8 @@ class PerMessageDeflate(Extension):
     def frame_inbound_complete(self, proto: FrameDecoder | FrameProtocol, fin: bool) -> bytes | CloseReason | None:
         if self._control or not self._compressed or not fin:
             return None
-        rest = self._inflate(TAIL)
+        # With nothing before it, the tail would be taken for the start of the next message.
+        rest = self._inflate(TAIL) if self._unfinished else None
         self._compressed = False
         if self._inflate_afresh:
             self._decompressor = None
@@ -122,7 +125,8 @@ class PerMessageDeflate(Extension):
 
     def _inflate(self, data: bytes) -> bytes | CloseReason:
         inflated: list[bytes] = []
-        while True:
+        while data:
+            self._unfinished = True
             if self._decompressor is None:
                 self._decompressor = zlib.decompressobj(-self._inflate_bits)
             try:
@@ -136,12 +140,12 @@ class PerMessageDeflate(Extension):
                 return CloseReason.MESSAGE_TOO_BIG
             inflated.append(piece)
             if not self._decompressor.eof:
-                return b"".join(inflated)
+                break
             # The stream ended with a final block (RFC 7692 §7.2.3.4): another one follows it.
             data = self._decompressor.unused_data
             self._decompressor = None
+            self._unfinished = False
             self._streams += 1
             if self._streams > STREAMS:
                 return CloseReason.MESSAGE_TOO_BIG
-            if not data:
-                return b"".join(inflated)
+        return b"".join(inflated)

@@ -132,7 +132,7 @@ class Exchange:
             if error.error_status_hint == 431:
                 limit = self._limits.head_size
                 raise Refused(431, f"The head of a request may have {limit} bytes here.") from None
-            raise Refused(error.error_status_hint, f"That is not HTTP/1.1: {ascii(str(error))}.") from None
+            raise Refused(error.error_status_hint, f"That is not HTTP/1.1: {str(error)!a}.") from None
 
     def _next_request(self) -> Request | None:
         while True:

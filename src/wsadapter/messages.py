@@ -44,14 +44,21 @@ def encode_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
 def decode_json(message: Message) -> Any:
-    """The value that *message* is the JSON of.
+    """The value that *message* is the JSON of, in UTF-8 (RFC 8259 §8.1).
 
     Raises:
-        InvalidMessage: It is not JSON, or nested more deeply than Python can follow.
+        InvalidMessage: It is not JSON, as NaN is not, or nested more deeply than Python can follow.
     """
     try:
-        return json.loads(message)
+        return _DECODER.decode(message if isinstance(message, str) else message.decode())
     except (ValueError, RecursionError):
         raise InvalidMessage("the message is not JSON") from None
 

@@ -119,7 +119,8 @@ def choose_protocol(headers: Headers, protocols: Sequence[str], *, required: boo
     return None
 
 
-_PARAMETER = rf'[ \t]*;[ \t]*({TOKEN.pattern})[ \t]*(?:=[ \t]*(?:({TOKEN.pattern})|"({TOKEN.pattern})"))?'
+# White space has one place each, before what follows it: with two, a hostile header takes exponential time.
+_PARAMETER = rf'[ \t]*;[ \t]*({TOKEN.pattern})(?:[ \t]*=[ \t]*(?:({TOKEN.pattern})|"({TOKEN.pattern})"))?'
 _PARAMETERS = re.compile(_PARAMETER)
 _EXTENSION = re.compile(rf"[ \t,]*({TOKEN.pattern})((?:{_PARAMETER})*)[ \t]*(?:,|$)")
 _BITS = re.compile("8|9|1[0-5]")

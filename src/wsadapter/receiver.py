@@ -147,7 +147,7 @@ class Receiver:
             self._parser = None  # it holds nothing now, and an idle connection is to be small
 
     def _control(self, header: _Header, frame: bytes, events: list[Event]) -> None:
-        if header.first == 0x88 and header.masked is not self._client and header.size >= 2:
+        if header.first == 0x88 and header.masked is not self._client and 2 <= header.size <= 125:
             payload = frame[-header.size :]
             if header.masked:
                 payload = apply_mask(payload, frame[-header.size - 4 : -header.size])
@@ -165,10 +165,10 @@ class Receiver:
         self._fragments += 1
         self._size += header.size
         self._missing = header.size
-        self._parse(head, events)
         fragments, limit = self._limits.fragments, self._limits.message_size
-        if fragments is not None and self._fragments > fragments:
+        if fragments is not None and self._fragments > fragments:  # before an empty one can end the message
             raise MessageTooBig(f"a message in more than {fragments} fragments")
+        self._parse(head, events)
         if limit is not None:
             # What does not compress grows a little. The extension holds what it inflates to against the limit.
             if self._size > (limit + limit // 8 + 1024 if self._compressed else limit):

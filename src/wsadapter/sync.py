@@ -12,7 +12,7 @@ import threading
 from _thread import get_ident
 from collections.abc import Coroutine, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .closing import check_code
 from .connection import Connection as AsyncConnection

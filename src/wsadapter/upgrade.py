@@ -71,6 +71,6 @@ def _lists(headers: Headers, name: str, token: str) -> bool:
 
 def _is_key(keys: list[str]) -> bool:
     try:
-        return len(keys) == 1 and len(base64.b64decode(keys[0].encode("latin-1"), validate=True)) == 16
+        return len(keys) == 1 and len(base64.b64decode(keys[0].encode("ascii", "replace"), validate=True)) == 16
     except binascii.Error:
         return False
