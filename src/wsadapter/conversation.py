@@ -121,8 +121,11 @@ class Conversation:
 
         self._client = client
         self._limits = limits
-        self._deflate = deflate and PerMessageDeflate(deflate, client=client, limit=limits.message_size)
-        self._threshold = max(1, deflate.ours.threshold) if deflate else 0  # nothing cannot be compressed
+        self._deflate: PerMessageDeflate | None = None
+        self._threshold = 0
+        if deflate is not None:
+            self._deflate = PerMessageDeflate(deflate, client=client, limit=limits.message_size)
+            self._threshold = max(1, deflate.ours.threshold)  # nothing cannot be compressed
         self._receiver = Receiver(client=client, limits=limits, deflate=self._deflate)
         self.messages: deque[Message] = self._receiver.messages
         """What has come and was not read yet."""

@@ -7,17 +7,11 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
 from .options import Deflate
-
-if TYPE_CHECKING:
-    # What zlib.compressobj() and zlib.decompressobj() return; the names are typeshed's alone.
-    Compressor = zlib._Compress  # pyright: ignore[reportPrivateUsage]
-    Decompressor = zlib._Decompress  # pyright: ignore[reportPrivateUsage]
 
 __all__ = ["Parameters", "PerMessageDeflate"]
 
@@ -74,8 +68,8 @@ class PerMessageDeflate(Extension):
         self._level = parameters.ours.level
         self._memory_level = parameters.ours.memory_level
         self._limit = limit
-        self._compressor: Compressor | None = None
-        self._decompressor: Decompressor | None = None
+        self._compressor: zlib._Compress | None = None  # pyright: ignore[reportPrivateUsage]
+        self._decompressor: zlib._Decompress | None = None  # pyright: ignore[reportPrivateUsage]
         self._control = False  # the frame being read is a control frame
         self._compressed = False  # the message being read is compressed
         self._unfinished = False  # something of the message being read awaits the tail

@@ -12,7 +12,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from .capacity import THREADS
 from .connection import Connection
@@ -85,7 +85,7 @@ class Session:
                 if not self._disconnected:
                     connection.close(1001, "the server is going away")
                     raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  whatever a handler raises ends its connection alone
                 code = close_code(error, connection, self._opening)
             await connection.close(code)
         finally:
@@ -116,7 +116,7 @@ def run_blocking(opening: Opening, connection: SyncConnection) -> None:
                 f"the handler {_name(opening.handler)} is a def that returned an awaitable: make it an"
                 " async def, or mark it with inspect.markcoroutinefunction"
             )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever a handler raises ends its connection alone
         code = close_code(error, connection, opening)
     connection.close(code)
 
@@ -130,8 +130,9 @@ def close_code(error: Exception, connection: object, opening: Opening) -> int:
 
 
 def _is_own_end(error: BaseException, connection: object) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return all(_is_own_end(part, connection) for part in error.exceptions)
+    if isinstance(error, BaseExceptionGroup):  # of a task group: silent if nothing else is in it
+        parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return all(_is_own_end(part, connection) for part in parts)
     return isinstance(error, ConnectionClosed) and error.connection is connection
 
 

@@ -22,7 +22,7 @@ from .options import Limits
 from .request import Headers, Request
 from .upgrade import accept_headers
 
-__all__ = ["Exchange", "Response"]
+__all__ = ["Exchange", "Response", "State", "host_of"]
 
 BODY_SIZE: Final = 64 * 1024
 """The largest request body that is read, and dropped, before the answer."""
@@ -241,3 +241,8 @@ def _phrase(status: int) -> bytes:
 
 def _encode(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+def host_of(address: tuple[str, int] | tuple[str, int, int, int] | str | None) -> str | None:
+    """The host of a socket's address; None for a Unix socket."""
+    return address[0] if isinstance(address, tuple) else None

@@ -16,7 +16,7 @@ BytesLike: TypeAlias = bytes | bytearray | memoryview
 
 def as_text(text: str) -> str:
     """*text*, which is for `send_text`; anything but a `str` raises `TypeError`."""
-    if not isinstance(text, str):
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  who calls may not be typed
         raise TypeError(f"send_text() takes a str, not {type(text).__name__}; bytes go by send_binary()")
     return text
 
@@ -25,7 +25,7 @@ def as_binary(data: BytesLike) -> bytes:
     """A copy of *data* that nobody changes; anything but bytes raises `TypeError`."""
     if isinstance(data, bytes):
         return data
-    if isinstance(data, bytearray | memoryview):
+    if isinstance(data, bytearray | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance]
         return bytes(data)
     raise TypeError(f"send_binary() takes bytes, not {type(data).__name__}; a str goes by send_text()")
 
@@ -34,7 +34,7 @@ def as_message(message: str | BytesLike) -> Message:
     """A `str` is text, bytes are binary; anything else raises `TypeError`."""
     if isinstance(message, str):
         return message
-    if isinstance(message, bytes | bytearray | memoryview):
+    if isinstance(message, bytes | bytearray | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance]
         return bytes(message)
     raise TypeError(f"send() takes str or bytes, not {type(message).__name__}; values go by send_json()")
 

@@ -6,7 +6,6 @@ or a `Refused`, whose status, headers and sentence the host makes its framework'
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -105,7 +104,7 @@ def prepare(
     policy.check_origin(request, known)
     subprotocol = policy.choose_protocol(request.headers, names, required=require_protocol)
     deflate = None if compression is None else policy.choose_deflate(request.headers, compression)
-    agreed = []
+    agreed: list[tuple[str, str]] = []
     if subprotocol is not None:
         agreed.append(("Sec-WebSocket-Protocol", subprotocol))
     if deflate is not None:
@@ -130,4 +129,4 @@ def is_async(handler: Handler) -> bool:
     while isinstance(handler, partial):
         handler = handler.func
     call: Iterable[Any] = (handler, getattr(type(handler), "__call__", None))  # noqa: B004
-    return any(iscoroutinefunction(function) or inspect.iscoroutinefunction(function) for function in call)
+    return any(iscoroutinefunction(function) for function in call)  # pyright: ignore[reportDeprecated]  it is only where it is asyncio's

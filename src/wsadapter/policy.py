@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, cast
 from urllib.parse import urlsplit
 
 from .deflate import Parameters
@@ -190,7 +190,8 @@ def check_headers(headers: ExtraHeaders) -> tuple[tuple[str, str], ...]:
         ValueError: A name that is no token or that the handshake sets itself, or a value with a control
             character or outside latin-1 (RFC 9110 §5.5).
     """
-    pairs = tuple(headers.items() if isinstance(headers, Mapping) else headers)
+    given = cast("Mapping[str, str]", headers).items() if isinstance(headers, Mapping) else headers
+    pairs = tuple(given)
     for name, value in pairs:
         if not TOKEN.fullmatch(name):
             raise ValueError(f"headers: {name!r} is not the name of a header")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from struct import unpack_from
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, cast
 
 from wsproto.connection import Connection as FrameParser
 from wsproto.connection import ConnectionState, ConnectionType
@@ -169,10 +169,9 @@ class Receiver:
         if fragments is not None and self._fragments > fragments:  # before an empty one can end the message
             raise MessageTooBig(f"a message in more than {fragments} fragments")
         self._parse(head, events)
-        if limit is not None:
-            # What does not compress grows a little. The extension holds what it inflates to against the limit.
-            if self._size > (limit + limit // 8 + 1024 if self._compressed else limit):
-                raise MessageTooBig(f"a message of more than {limit} bytes")
+        # What does not compress grows a little. The extension holds what it inflates to against the limit.
+        if limit is not None and self._size > (limit + limit // 8 + 1024 if self._compressed else limit):
+            raise MessageTooBig(f"a message of more than {limit} bytes")
 
     def _parse(self, data: bytes, events: list[Event]) -> None:
         """Let wsproto read *data*, which is part of one frame."""
@@ -184,7 +183,7 @@ class Receiver:
         for event in parser.events():
             match event:
                 case TextMessage() | BytesMessage():
-                    self._pieces.append(event.data)
+                    self._pieces.append(cast("Message", event.data))  # never a bytearray, whatever its type says
                     if event.message_finished:
                         self._finish()
                 case CloseConnection() if parser.state is ConnectionState.OPEN:
@@ -199,8 +198,10 @@ class Receiver:
 
     def _finish(self) -> None:
         pieces = self._pieces
-        # The pieces of one message are of one kind, and so is what joins them.
-        message: Message = "".join(pieces) if isinstance(pieces[0], str) else b"".join(pieces)  # type: ignore
+        # The pieces of one message are of one kind: wsproto sees to it.
+        message: Message = (
+            "".join(cast("list[str]", pieces)) if isinstance(pieces[0], str) else b"".join(cast("list[bytes]", pieces))
+        )
         self.messages.append(message)
         if self._compressed:
             self.size += len(message)

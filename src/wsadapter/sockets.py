@@ -1,7 +1,7 @@
-"""Carries a blocking connection over a blocking socket, for thread and greenlet servers.
+"""Serves an app on a blocking socket, and carries its blocking connections, for thread and greenlet servers.
 
 There is no loop behind it: pings are answered, and a close is noticed, while one of the connection's verbs is
-called and not otherwise. `asyncio` hosts use `transports` instead.
+called and not otherwise. asyncio has `streams` and `transports` instead.
 """
 
 from __future__ import annotations
@@ -14,16 +14,107 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from .app import checked, failure, log
+from .capacity import CONNECTIONS, admit
 from .conversation import Conversation, State
+from .errors import Refused
+from .handlers import run_blocking
+from .http import Exchange, Response, host_of
+from .http import State as HTTPState
 from .messages import Prepared
 from .opening import Opening
 from .options import Limits
 from .receiver import Message
+from .request import Request
+from .sync import Connection
 
-__all__ = ["SocketCarrier"]
+__all__ = ["SocketCarrier", "serve_socket"]
 
 CHUNK: Final = 64 * 1024
 """Bytes that one read takes."""
+
+LINGER: Final = 2.0
+"""Seconds for a client to read our last response and close."""
+
+
+def serve_socket(sock: socket.socket, app: Callable[[Request], Response], *, limits: Limits | None = None) -> None:
+    """Serve *app* on one connection of somebody's threads or greenlets, in this one, to its end.
+
+    A `def` app and `def` handlers only: there is no event loop here. See `wsadapter.sockets` for what
+    follows. The socket is closed at the end.
+    """
+    limits = limits or Limits()
+    exchange = Exchange(
+        limits=limits,
+        scheme="https" if isinstance(sock, ssl.SSLSocket) else "http",
+        peer=host_of(sock.getpeername()),
+        now=time.monotonic(),
+    )
+    with sock:
+        while exchange.state is not HTTPState.CLOSED:
+            try:
+                request = exchange.next_request()
+                if request is None:
+                    _receive_request(sock, exchange)
+                    continue
+                response = _ask(app, request)
+                opening = response.opening
+                if opening is not None and response.status == 101:
+                    admit(limits, thread=False)
+                    log(exchange, 101)
+                    early = exchange.trailing_data
+                    sock.sendall(exchange.switch(opening))
+                    carrier = SocketCarrier(sock, opening, opening.limits or limits, data=early)
+                    try:
+                        connection = Connection(carrier, request, subprotocol=opening.subprotocol)
+                        run_blocking(opening, connection)
+                        carrier.finish()
+                    finally:
+                        CONNECTIONS.give_back()
+                    return
+            except Refused as refused:
+                response = Response.refusal(refused)
+            except OSError:
+                return  # the client is gone
+            log(exchange, response.status)
+            try:
+                sock.settimeout(limits.write_timeout)
+                sock.sendall(exchange.respond(response, time.monotonic()))
+            except OSError:
+                return
+        _linger(sock)
+
+
+def _receive_request(sock: socket.socket, exchange: Exchange) -> None:
+    """Wait for more of a request."""
+    at = exchange.deadline()
+    try:
+        sock.settimeout(None if at is None else max(0.001, at - time.monotonic()))
+        exchange.receive_data(sock.recv(65536), time.monotonic())
+    except TimeoutError:
+        exchange.on_time(time.monotonic())
+
+
+def _linger(sock: socket.socket) -> None:
+    """Let the client read our last response and close, where it may still be sending."""
+    try:
+        sock.settimeout(LINGER)
+        sock.shutdown(socket.SHUT_WR)
+        until = time.monotonic() + LINGER
+        while sock.recv(65536) and time.monotonic() < until:
+            pass
+    except OSError:
+        pass
+
+
+def _ask(app: Callable[[Request], Response], request: Request) -> Response:
+    try:
+        response = checked(app(request))
+        if response.opening is not None and response.opening.asynchronous:
+            raise TypeError("the handler is an async def, and there is no event loop here: make it a def")
+        return response
+    except Exception as error:  # noqa: BLE001  whatever an app raises is answered
+        return failure(request, error)
 
 
 class SocketCarrier:
