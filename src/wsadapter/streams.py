@@ -7,7 +7,7 @@ import contextvars
 import inspect
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from .app import App, checked, failure, log
 from .capacity import admit, connections_limit
@@ -112,9 +112,8 @@ class HTTPProtocol(asyncio.Protocol):
     # ------------------------------------------------------------------------- what the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         host = self._host
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # which uvloop's is not a subclass of
         self._exchange = Exchange(
             limits=host.limits,
             scheme="http" if transport.get_extra_info("sslcontext") is None else "https",
