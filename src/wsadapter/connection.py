@@ -58,8 +58,8 @@ class Carrier(Protocol):
         """Whether less waits for the peer than `Limits.outbox`, and a turn of the loop is not overdue."""
         ...
 
-    def send(self, message: Message, compress: bool) -> None:
-        """Queue a message, or raise `ConnectionClosed` or `OutboxFull`."""
+    def send(self, message: Message, compress: bool) -> bool:
+        """Queue a message, or raise `ConnectionClosed` or `OutboxFull`; returns `has_room`."""
         ...
 
     def send_prepared(self, prepared: Prepared) -> None:
@@ -305,13 +305,11 @@ class Connection:
         if get_ident() != self._thread:
             return self._send_from_elsewhere(message, compress)
         try:
-            self.carrier.send(message, compress)
+            has_room = self.carrier.send(message, compress)
         except ConnectionClosed as error:
             error.connection = self
             raise
-        if self.carrier.has_room:
-            return _SENT
-        return Sent(self._wait_for_room)
+        return _SENT if has_room else Sent(self._wait_for_room)
 
     def send_prepared(self, prepared: Prepared) -> None:
         """Send a message that goes to many and was made ready once; `broadcast` is what calls it.

@@ -257,11 +257,14 @@ class Conversation:
             OutboxFull: `Limits.outbox_hard` is reached; the message is not queued.
             UnicodeEncodeError: A lone surrogate, which UTF-8 cannot tell; the message is not queued.
         """
-        self._check_room()
+        if self.state is not State.OPEN or self._backlog + self.queued > self._limits.outbox_hard:
+            self._check_room()
         opcode, payload = (TEXT, message.encode()) if isinstance(message, str) else (BINARY, message)
         if self._deflate is not None and compress and len(payload) >= self._threshold:
             opcode, payload = RSV1 | opcode, self._deflate.deflate(payload)
-        self._queue(opcode, payload)
+        frame = build(opcode, payload, self._client)
+        self._out.append(frame)
+        self.queued += len(frame)
 
     def send_frame(self, frame: bytes) -> None:
         """Queue one message that is a frame already, made for many; only a server may (RFC 6455 §5.3).

@@ -17,7 +17,7 @@ from typing import Any, cast
 from .capacity import THREADS
 from .connection import Connection
 from .errors import ConnectionClosed, WebSocketError
-from .opening import Handler, Opening
+from .opening import Opening
 from .options import Limits
 from .sync import Connection as SyncConnection
 from .sync import Inbox
@@ -80,7 +80,7 @@ class Session:
         try:
             code = 1000
             try:
-                await _call(self._opening.handler, connection)
+                await self._opening.handler(connection)
             except asyncio.CancelledError:
                 if not self._disconnected:
                     connection.close(1001, "the server is going away")
@@ -134,10 +134,6 @@ def _is_own_end(error: BaseException, connection: object) -> bool:
         parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
         return all(_is_own_end(part, connection) for part in parts)
     return isinstance(error, ConnectionClosed) and error.connection is connection
-
-
-async def _call(handler: Handler, connection: Connection) -> None:
-    await handler(connection)
 
 
 def _name(handler: Any) -> str:

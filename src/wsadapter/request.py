@@ -13,6 +13,31 @@ TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """A token, the grammar of header names, subprotocols and extensions (RFC 9110 §5.6.2)."""
 
 
+_USUAL = {
+    name: name
+    for name in (
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "cache-control",
+        "connection",
+        "cookie",
+        "host",
+        "origin",
+        "pragma",
+        "sec-fetch-dest",
+        "sec-fetch-mode",
+        "sec-fetch-site",
+        "sec-websocket-extensions",
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "upgrade",
+        "user-agent",
+    )
+}
+"""Names that every connection has: kept once, not once for each."""
+
+
 class Headers:
     """Header fields in the order they came: names without regard to case, repeats kept.
 
@@ -22,7 +47,8 @@ class Headers:
     __slots__ = ("_fields",)
 
     def __init__(self, fields: Iterable[tuple[str | bytes, str | bytes]] = ()) -> None:
-        self._fields = tuple((_text(name).lower(), _text(value).strip(" \t")) for name, value in fields)
+        lowered = ((_text(name).lower(), value) for name, value in fields)
+        self._fields = tuple((_USUAL.get(name, name), _text(value).strip(" \t")) for name, value in lowered)
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """The first value of *name*, or *default*."""

@@ -196,9 +196,9 @@ class TransportCarrier(asyncio.BufferedProtocol):
     def has_room(self) -> bool:
         return not self._turn_is_due and self._conversation.has_room
 
-    def send(self, message: Message, compress: bool) -> None:
+    def send(self, message: Message, compress: bool) -> bool:
         self._conversation.send(message, compress=compress)
-        self._has_sent()
+        return self._has_sent()
 
     def send_prepared(self, prepared: Prepared) -> None:
         if self._client:  # whose every frame has a mask of its own
@@ -248,14 +248,15 @@ class TransportCarrier(asyncio.BufferedProtocol):
 
     # ------------------------------------------------------------------------------------- moving bytes
 
-    def _has_sent(self) -> None:
-        """At the end of this turn it is written, or now if it is much."""
+    def _has_sent(self) -> bool:
+        """At the end of this turn it is written, or now if it is much; returns `has_room`."""
         if not self._in_turn:
             self._in_turn = True
             self._turn.add(self)
         if not self._conversation.has_room:
             self._turn_is_due = True
             self.flush()
+        return not self._turn_is_due
 
     def end_turn(self) -> None:
         """The turn of the loop in which something was sent is at its end."""
