@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import overload
 from urllib.parse import unquote
 
 __all__ = ["TOKEN", "Headers", "Request"]
@@ -49,6 +50,12 @@ class Headers:
     def __init__(self, fields: Iterable[tuple[str | bytes, str | bytes]] = ()) -> None:
         lowered = ((_text(name).lower(), value) for name, value in fields)
         self._fields = tuple((_USUAL.get(name, name), _text(value).strip(" \t")) for name, value in lowered)
+
+    @overload
+    def get(self, name: str) -> str | None: ...
+
+    @overload
+    def get(self, name: str, default: str) -> str: ...
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """The first value of *name*, or *default*."""

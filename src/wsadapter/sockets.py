@@ -33,6 +33,9 @@ __all__ = ["SocketCarrier", "serve_socket"]
 CHUNK: Final = 64 * 1024
 """Bytes that one read takes."""
 
+LOOK: Final = 1.0
+"""Seconds after which a send looks for what has come, too: a handler that only sends is to learn of a close."""
+
 LINGER: Final = 2.0
 """Seconds for a client to read our last response and close."""
 
@@ -136,6 +139,7 @@ class SocketCarrier:
         self._changed = threading.Condition()
         self._pumping = False  # a thread waits on the socket
         self._paused = False
+        self._looked_at = time.monotonic()
         self._conversation = Conversation(
             client=client,
             limits=limits,
@@ -176,6 +180,8 @@ class SocketCarrier:
     def send(self, message: Message, compress: bool) -> None:
         with self._changed:
             self._conversation.send(message, compress=compress)
+            if time.monotonic() - self._looked_at > LOOK:
+                self._look()
             self._write_out()
 
     def send_prepared(self, prepared: Prepared) -> None:
@@ -188,6 +194,7 @@ class SocketCarrier:
 
     def flush(self) -> None:
         with self._changed:
+            self._look()
             self._conversation.check_open()
             self._write_out()
 
@@ -230,6 +237,13 @@ class SocketCarrier:
         if not self._conversation.has_room:
             self._serve_until(lambda: self._conversation.has_room or not self.open, None)
             self._conversation.check_open()
+
+    def _look(self) -> None:
+        """See what has come and what is due, without waiting."""
+        self._looked_at = time.monotonic()
+        if not self._pumping:
+            self._read()
+            self._conversation.on_time(self._looked_at)
 
     def _serve_until(self, done: Callable[[], bool], timeout: float | None) -> bool:
         """Serve the connection until *done*; False when it was not within *timeout* seconds.
