@@ -6,9 +6,10 @@ side with all that is to come of them; `mutated` and `hostile_streams` are what 
 
 from __future__ import annotations
 
+import itertools
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +33,7 @@ KEY = b"\x5a\x01\xfe\x80"
 roles = pytest.mark.parametrize("client", [False, True], ids=["server", "client"])
 
 
-def examples(count: int) -> Callable[[Any], Any]:
+def examples(count: int) -> settings:
     """So many examples of a property; WSADAPTER_EXAMPLES multiplies them for a long run."""
     factor = float(os.environ.get("WSADAPTER_EXAMPLES", "1"))
     return settings(
@@ -136,10 +137,10 @@ def read(
     *,
     client: bool = False,
     deflate: Parameters | None = None,
-    limits: Limits = Limits(),  # noqa: B008
+    limits: Limits = Limits(),
 ) -> Told:
     """What a `Receiver` makes of *chunks*."""
-    extension = deflate and PerMessageDeflate(deflate, client=client, limit=limits.message_size)
+    extension = None if deflate is None else PerMessageDeflate(deflate, client=client, limit=limits.message_size)
     receiver = Receiver(client=client, limits=limits, deflate=extension)
     told = Told()
     for chunk in chunks:
@@ -178,7 +179,7 @@ def lane(*, scan: bool = True, collect: float | None = None) -> Iterator[None]:
 def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
     """*data* in pieces, cut at *places*."""
     ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
-    return [data[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(ends)]
 
 
 places = st.lists(st.integers(0, 2**20), max_size=12)
@@ -261,7 +262,7 @@ class Deflater:
 def _pieces(payload: bytes, places: Sequence[int]) -> list[bytes]:
     """As `cut`, but a place may come twice: fragments may be empty."""
     ends = [0, *sorted(place % (len(payload) + 1) for place in places), len(payload)]
-    return [payload[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [payload[start:end] for start, end in itertools.pairwise(ends)]
 
 
 @st.composite
@@ -270,7 +271,7 @@ def legal_streams(draw: st.DrawFn, compressed: bool | None = None) -> Stream:
     client = draw(st.booleans())
     agreed = draw(agreements) if (draw(st.booleans()) if compressed is None else compressed) else None
     stream = Stream(client, agreed)
-    deflater = agreed and Deflater(agreed, client=client)
+    deflater = None if agreed is None else Deflater(agreed, client=client)
 
     def say(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0) -> None:
         stream.frames.append(frame(opcode, payload, fin=fin, rsv=rsv, key=None if client else draw(keys)))
@@ -331,7 +332,9 @@ def hostile_streams(draw: st.DrawFn) -> Stream:
     parts = []
     for _ in range(draw(st.integers(0, 8))):
         payload = draw(st.one_of(st.binary(max_size=10), st.binary(min_size=120, max_size=130), texts.map(str.encode)))
-        first = draw(st.one_of(st.sampled_from([0x01, 0x02, 0x00, 0x80, 0x81, 0x82, 0x88, 0x89, 0xC1]), st.integers(0, 255)))
+        first = draw(
+            st.one_of(st.sampled_from([0x01, 0x02, 0x00, 0x80, 0x81, 0x82, 0x88, 0x89, 0xC1]), st.integers(0, 255))
+        )
         if first & 0x0F == CLOSE and draw(st.booleans()):
             payload = draw(st.one_of(codes, st.integers(0, 65535))).to_bytes(2, "big") + payload[:123]
         size = draw(st.one_of(st.just(len(payload)), st.integers(0, 300), st.integers(0, 2**64 - 1)))
@@ -352,7 +355,7 @@ def hostile_streams(draw: st.DrawFn) -> Stream:
 class Pair:
     """A server and a client with a wire between them, and a clock that only `pass_time` moves."""
 
-    def __init__(self, *, deflate: Parameters | None = None, limits: Limits = Limits()) -> None:  # noqa: B008
+    def __init__(self, *, deflate: Parameters | None = None, limits: Limits = Limits()) -> None:
         self.now = 0.0
         self.server = Conversation(client=False, limits=limits, now=0.0, deflate=deflate)
         self.client = Conversation(client=True, limits=limits, now=0.0, deflate=deflate)

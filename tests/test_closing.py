@@ -15,16 +15,13 @@ SENDABLE = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
 
 def test_only_codes_that_an_endpoint_may_send_pass() -> None:
     """RFC 6455 §7.4.1, §7.4.2"""
-    passed = set()
     for code in range(-1, 65537):
-        try:
+        if code in SENDABLE:
             check_code(code)
-        except ValueError as error:
-            assert str(code) in str(error)
         else:
-            passed.add(code)
-    assert passed == SENDABLE
-    assert not passed & {NO_STATUS, ABNORMAL}
+            with pytest.raises(ValueError, match=f"close code {code} may not be sent"):
+                check_code(code)
+    assert not SENDABLE & {NO_STATUS, ABNORMAL}
 
 
 def test_a_close_without_a_code_is_empty() -> None:

@@ -57,8 +57,10 @@ def contexts(side: PerMessageDeflate) -> tuple[bool, bool]:
                 server_max_window_bits=9,
                 client_max_window_bits=8,
             ),
-            "permessage-deflate; server_no_context_takeover; client_no_context_takeover;"
-            " server_max_window_bits=9; client_max_window_bits=8",
+            (
+                "permessage-deflate; server_no_context_takeover; client_no_context_takeover;"
+                " server_max_window_bits=9; client_max_window_bits=8"
+            ),
         ),
     ],
     ids=["defaults", "all-four"],
@@ -93,7 +95,11 @@ def test_a_final_block_ends_a_stream_and_no_conversation() -> None:
     """RFC 7692 §7.2.3.4"""
     side = extension()
     final = bytes.fromhex("f348cdc9c9070000")
-    assert [inflate(side, final), inflate(side, final), inflate(side, deflated(b"more"))] == [b"Hello", b"Hello", b"more"]
+    assert [inflate(side, final), inflate(side, final), inflate(side, deflated(b"more"))] == [
+        b"Hello",
+        b"Hello",
+        b"more",
+    ]
 
 
 def test_a_final_block_may_be_anywhere_in_a_message() -> None:
@@ -105,7 +111,9 @@ def test_a_final_block_may_be_anywhere_in_a_message() -> None:
     assert inflate(side, first, deflated(b"two")) == b"one, two"
 
 
-@pytest.mark.parametrize("fragments", [[b"\x03\x00"], [b""], [b"", b""]], ids=["final-block", "nothing", "no-fragments"])
+@pytest.mark.parametrize(
+    "fragments", [[b"\x03\x00"], [b""], [b"", b""]], ids=["final-block", "nothing", "no-fragments"]
+)
 def test_a_message_that_leaves_nothing_for_the_tail_does_not_spoil_the_next(fragments: list[bytes]) -> None:
     """RFC 7692 §7.2.3.4 asks for an octet more, which some forget."""
     side = extension()
@@ -261,7 +269,9 @@ def test_both_contexts_of_a_server_take_what_the_documentation_says(ours: int | 
     assert low < size < high, f"{size:.1f} KiB"
 
 
-payloads = st.lists(st.one_of(st.binary(min_size=1, max_size=60), st.binary(min_size=1, max_size=9).map(lambda b: b * 400)), max_size=6)
+payloads = st.lists(
+    st.one_of(st.binary(min_size=1, max_size=60), st.binary(min_size=1, max_size=9).map(lambda b: b * 400)), max_size=6
+)
 
 
 @examples(200)
@@ -275,8 +285,14 @@ def test_one_side_inflates_what_the_other_deflates(agreed: Parameters, client: b
 
 
 @examples(200)
-@given(agreements, st.booleans(), st.lists(st.tuples(st.binary(max_size=300), st.integers(0, 9), st.booleans(), st.integers(0, 300)), max_size=6))
-def test_whatever_a_sender_may_do_is_inflated(agreed: Parameters, client: bool, told: list[tuple[bytes, int, bool, int]]) -> None:
+@given(
+    agreements,
+    st.booleans(),
+    st.lists(st.tuples(st.binary(max_size=300), st.integers(0, 9), st.booleans(), st.integers(0, 300)), max_size=6),
+)
+def test_whatever_a_sender_may_do_is_inflated(
+    agreed: Parameters, client: bool, told: list[tuple[bytes, int, bool, int]]
+) -> None:
     """RFC 7692 §7.2.1: several blocks, of any kind, final ones too."""
     sender, reader = Deflater(agreed, client=client), extension(agreed, client=client)
     for payload, level, final, flush_at in told:

@@ -59,5 +59,9 @@ def test_connection_closed_tells_how_and_whose() -> None:
 
 def test_a_refusal_is_an_http_answer() -> None:
     refused = Refused(426, "Only version 13.", (("Sec-WebSocket-Version", "13"),))
-    assert (refused.status, str(refused), refused.headers) == (426, "Only version 13.", (("Sec-WebSocket-Version", "13"),))
+    assert (refused.status, str(refused), refused.headers) == (
+        426,
+        "Only version 13.",
+        (("Sec-WebSocket-Version", "13"),),
+    )
     assert Refused(400, "No.").headers == ()

@@ -105,7 +105,9 @@ def test_scanning_begins_where_it_is_told() -> None:
     assert list(taken) == ["x"]
 
 
-@pytest.mark.parametrize("opcode", [TEXT, BINARY, RSV1 | TEXT, RSV1 | BINARY], ids=["text", "binary", "zipped-text", "zipped-binary"])
+@pytest.mark.parametrize(
+    "opcode", [TEXT, BINARY, RSV1 | TEXT, RSV1 | BINARY], ids=["text", "binary", "zipped-text", "zipped-binary"]
+)
 @pytest.mark.parametrize("size", SIZES)
 def test_a_server_sends_frames_without_a_mask(size: int, opcode: int) -> None:
     """RFC 6455 §5.1, §5.2"""

@@ -32,9 +32,10 @@ def test_binary_is_bytes_of_any_kind() -> None:
 def test_a_message_is_either() -> None:
     assert as_message("x") == "x"
     assert as_message(b"x") == as_message(bytearray(b"x")) == as_message(memoryview(b"x")) == b"x"
-    for wrong in ({}, None, 1):
+    wrongs: list[Any] = [{}, None, 1]
+    for wrong in wrongs:
         with pytest.raises(TypeError, match=rf"takes str or bytes, not {type(wrong).__name__}; values go by send_json"):
-            as_message(wrong)  # type: ignore[arg-type]
+            as_message(wrong)
 
 
 @pytest.mark.parametrize("convert", [as_binary, as_message])
@@ -69,7 +70,20 @@ def test_json_is_read_from_text_and_binary(message: str | bytes) -> None:
 
 @pytest.mark.parametrize(
     "message",
-    ["", b"", "{", "NaN", "[Infinity]", "-Infinity", "'a'", "1 2", b"\xff", "\ufeff1", '{"a":1}'.encode("utf-16"), "[" * 200_000],
+    [
+        "",
+        b"",
+        "{",
+        "NaN",
+        "[Infinity]",
+        "-Infinity",
+        "'a'",
+        "1 2",
+        b"\xff",
+        "\ufeff1",
+        '{"a":1}'.encode("utf-16"),
+        "[" * 200_000,
+    ],
     ids=[
         "nothing",
         "no-bytes",

@@ -39,16 +39,19 @@ def test_the_defaults_are_those_that_are_documented() -> None:
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Limits)])
 def test_no_limit_is_below_zero(name: str) -> None:
-    assert getattr(Limits(**{name: 0}), name) == 0  # type: ignore[arg-type]
+    zero: dict[str, Any] = {name: 0}
+    below: dict[str, Any] = {name: -1}
+    assert getattr(Limits(**zero), name) == 0
     with pytest.raises(ValueError, match=rf"Limits\({name}=-1\): must not be below zero"):
-        Limits(**{name: -1})  # type: ignore[arg-type]
+        Limits(**below)
 
 
 @pytest.mark.parametrize(
     "name", ["message_size", "fragments", "write_timeout", "handshake_timeout", "ping_interval", "ping_timeout"]
 )
 def test_none_takes_a_limit_away(name: str) -> None:
-    assert getattr(Limits(**{name: None}), name) is None  # type: ignore[arg-type]
+    without: dict[str, Any] = {name: None}
+    assert getattr(Limits(**without), name) is None
 
 
 @pytest.mark.parametrize(
@@ -86,7 +89,9 @@ def test_options_are_frozen() -> None:
 def test_a_connection_that_has_talked_both_ways_takes_what_deflate_says() -> None:
     ours = Deflate()
     agreed = Parameters(
-        server_max_window_bits=ours.server_max_window_bits, client_max_window_bits=ours.client_max_window_bits, ours=ours
+        server_max_window_bits=ours.server_max_window_bits,
+        client_max_window_bits=ours.client_max_window_bits,
+        ours=ours,
     )
     text = bytes(random.Random(6).choices(b"abcdefgh ", k=20_000))
     pairs = [Pair(deflate=agreed) for _ in range(20)]

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -60,8 +61,18 @@ def _parser() -> argparse.ArgumentParser:
 def _address() -> argparse.ArgumentParser:
     address = argparse.ArgumentParser(add_help=False)
     address.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
-    address.add_argument("--port", default=8000, type=int, help="the port; 0 takes a free one (default: %(default)s)")
+    address.add_argument("--port", default=8000, type=_port, help="the port; 0 takes a free one (default: %(default)s)")
     return address
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is not from 0 to 65535")
+    return port
+
+
+_port.__name__ = "port"  # what argparse calls it
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -81,7 +92,7 @@ def _echo(options: argparse.Namespace) -> int:
 
     async def echo(connection: Connection) -> None:
         async for message in connection:
-            connection.send(message)
+            await connection.send(message)
 
     def blocking_echo(connection: sync.Connection) -> None:
         for message in connection:
@@ -97,7 +108,7 @@ def _echo(options: argparse.Namespace) -> int:
 def _load(name: str) -> websocket.App:
     """The app that ``module:app`` names."""
     module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
+    if not module_name or not attribute or module_name.startswith("."):
         raise _Mistake(f"{name!r} does not say where the app is: write MODULE:APP, such as chat:app")
     sys.path.insert(0, os.getcwd())
     try:
@@ -117,21 +128,25 @@ def _load(name: str) -> websocket.App:
 def _other_server(app: Callable[..., Any], name: str) -> str | None:
     """Which server to run in place of this one, when *app* is not for it."""
     try:
-        parameters = list(inspect.signature(app).parameters.values())
+        signature = inspect.signature(app)
     except (TypeError, ValueError):
         return None
-    required = [
-        p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    match len(required):
-        case 3:
-            return f"{name} is an ASGI app: serve it by an ASGI server, such as: uvicorn {name}"
-        case 2:
-            return f"{name} is a WSGI app: serve it by a WSGI server, such as: gunicorn {name}"
-        case 1:
-            return None
-        case _:
-            return f"{name} is not an app: it has to take one argument, the request"
+    if _takes(signature, 1):
+        return None
+    if _takes(signature, 3):
+        return f"{name} is an ASGI app: serve it by an ASGI server, such as: uvicorn {name}"
+    if _takes(signature, 2):
+        return f"{name} is a WSGI app: serve it by a WSGI server, such as: gunicorn {name}"
+    return f"{name} is not an app: it has to take one argument, the request"
+
+
+def _takes(signature: inspect.Signature, count: int) -> bool:
+    """Whether it can be called with so many arguments."""
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
 
 
 def _run(app: websocket.App, options: argparse.Namespace, greeting: str) -> int:
@@ -145,7 +160,10 @@ def _run(app: websocket.App, options: argparse.Namespace, greeting: str) -> int:
     try:
         asyncio.run(server.run(started))
     except OSError as error:
-        raise _Mistake(f"cannot listen on {options.host}:{options.port}: {os.strerror(error.errno or 0)}") from None
+        # asyncio tells it at length, or without a number; a name that cannot be resolved has numbers of its own.
+        number = None if isinstance(error, socket.gaierror) else error.errno
+        reason = error.strerror or error if number is None else os.strerror(number)
+        raise _Mistake(f"cannot listen on {options.host}:{options.port}: {reason}") from None
     return 0
 
 

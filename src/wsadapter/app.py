@@ -40,9 +40,15 @@ def open(request: Request, handler: Handler, **options: Unpack[Options]) -> Resp
 
 
 def checked(response: object) -> Response:
-    """*response*, which an app returned; anything but a `Response` raises `TypeError`."""
+    """*response*, which an app returned.
+
+    Raises:
+        TypeError: It is no `Response`.
+        ValueError: It cannot be sent.
+    """
     if not isinstance(response, Response):
         raise TypeError(f"the app returned {response!r}: it has to return a Response")
+    response.check()
     return response
 
 
@@ -57,4 +63,5 @@ def log(exchange: Exchange, status: int) -> None:
     if access.isEnabledFor(logging.INFO):
         request = exchange.request
         asked = "-" if request is None else f"{request.method} {request.path} HTTP/{request.http_version}"
-        access.info("%s %s %d", exchange.peer or "-", ascii(asked).replace('"', r"\x22"), status)
+        escaped = asked.encode("unicode_escape").decode().replace('"', r"\x22")
+        access.info('%s "%s" %d', exchange.peer or "-", escaped, status)

@@ -123,9 +123,10 @@ class Sent(Coroutine[Any, Any, None]):
         tb: TracebackType | None = None,
         /,
     ) -> Any:
+        error: Any = typ if val is None else val
         if self._waiting is None:
-            raise typ
-        return self._waiting.throw(typ)
+            raise error
+        return self._waiting.throw(error)
 
     def close(self) -> None:
         if self._waiting is not None:
@@ -146,6 +147,8 @@ class Connection:
     __slots__ = (
         "__weakref__",
         "_door",
+        "_held",
+        "_held_size",
         "_limits",
         "_loop",
         "_reader",
@@ -177,6 +180,8 @@ class Connection:
         self._reader: Reader | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self._door: Door | None = None
+        self._held: deque[tuple[Message, bool, int]] | None = None  # from other threads, and the outbox was full
+        self._held_size = 0
 
     def __repr__(self) -> str:
         state = "open" if not self.closed else f"closed {self.close_code or ''}".rstrip()
@@ -318,9 +323,13 @@ class Connection:
             ConnectionClosed, OutboxFull: As `send_text` does.
         """
         if get_ident() != self._thread:
-            self._send_from_elsewhere(prepared.message, compress=False)
-        else:
+            self._post_to_send(self._send_posted_prepared, prepared, size=len(prepared.frame))
+            return
+        try:
             self.carrier.send_prepared(prepared)
+        except ConnectionClosed as error:
+            error.connection = self
+            raise
 
     async def flush(self) -> None:
         """Hand all that was sent to the transport now, and wait until there is room for more.
@@ -386,28 +395,57 @@ class Connection:
 
     @property
     def posted(self) -> int:
-        """Bytes of messages sent from other threads that have not reached the loop."""
-        return 0 if self._door is None else self._door.size
+        """Bytes of messages sent from other threads that have not reached the loop, or the outbox since."""
+        return self._held_size + (0 if self._door is None else self._door.size)
 
     def _send_from_elsewhere(self, message: Message, compress: bool) -> Sent:
-        self._check_open()
-        if self.posted > self._limits.outbox_hard:
-            raise OutboxFull(f"{self.posted} bytes wait for the event loop, which is busy: send at its pace")
-        if not self.post(self._send_posted, message, compress, size=len(message)):
-            raise ConnectionClosed(1006, "the event loop is closed", self)
+        size = len(message.encode()) if isinstance(message, str) else len(message)
+        self._post_to_send(self._send_posted, message, compress, size, size=size)
         return Sent(self._wait_for_room)
 
-    def _send_posted(self, message: Message, compress: bool) -> None:
+    def _post_to_send(self, call: Callable[..., None], *args: Any, size: int) -> None:
+        self._check_open()
+        if self.posted > self._limits.outbox_hard:
+            raise OutboxFull(f"{self.posted} bytes wait for the event loop or the peer: send at their pace")
+        if not self.post(call, *args, size=size):
+            raise ConnectionClosed(1006, "the event loop is closed", self)
+
+    def _send_posted(self, message: Message, compress: bool, size: int) -> None:
+        if self._held is None:
+            self._held = deque()
+        self._held.append((message, compress, size))
+        self._held_size += size
+        self._send_held()
+
+    def _send_held(self) -> None:
+        """Send what came from other threads, as far as the outbox takes it: none is left out, or overtakes another."""
+        held = self._held
+        while held:
+            message, compress, size = held[0]
+            try:
+                self.carrier.send(message, compress)
+            except OutboxFull:
+                return
+            except ConnectionClosed:
+                held.clear()  # between the call and now the peer went: as if it had been lost on the way
+                self._held_size = 0
+                return
+            held.popleft()
+            self._held_size -= size
+
+    def _send_posted_prepared(self, prepared: Prepared) -> None:
         try:
-            self.carrier.send(message, compress)
+            self.carrier.send_prepared(prepared)
         except (ConnectionClosed, OutboxFull):
-            pass  # between the call and now the peer went, or fell behind: as if it had been lost on the way
+            pass  # as above, or one of those that a broadcast does not wait for
 
     # ---------------------------------------------------------------------------------------- waiting
 
     def await_message(self, reader: Reader) -> None:
         """Wake *reader* when there is a message or the end; for a reader in another thread, on the loop."""
-        if self.carrier.settle() or self.carrier.messages:
+        carrier = self.carrier
+        # Settling would answer the peer's Close, which is to wait for what came before it.
+        if carrier.messages or carrier.settle() or carrier.messages:
             reader.set_result(None)
         else:
             self._reader = reader
@@ -425,6 +463,8 @@ class Connection:
 
     def wake_waiters(self) -> None:
         """The carrier has room, an answer or the end for whoever waits for those."""
+        if self._held:
+            self._send_held()
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

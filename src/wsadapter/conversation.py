@@ -24,7 +24,7 @@ from wsproto.events import CloseConnection, Ping, Pong
 
 from .closing import ABNORMAL, check_code, close_payload
 from .deflate import Parameters, PerMessageDeflate
-from .errors import ConnectionClosed, OutboxFull, RemoteProtocolError
+from .errors import ConnectionClosed, OutboxFull
 from .frames import BINARY, CLOSE, PING, PONG, RSV1, TEXT, build
 from .options import Limits
 from .receiver import Event, Message, Receiver
@@ -227,7 +227,7 @@ class Conversation:
                     # The answer repeats the code (RFC 6455 §5.5.1), not the words.
                     code = int(event.code)
                     self._end_with(code, event.reason or "", close_payload(code))
-                case RemoteProtocolError():
+                case _:
                     code, reason = event.close_code, str(event)
                     self._end_with(code, reason, close_payload(code, reason), lingers=True)
 
@@ -354,16 +354,12 @@ class Conversation:
         self._pongs.append(payload)
 
     def _take_pong(self, payload: bytes) -> None:
-        if payload not in self._pings:
-            return  # unsolicited (RFC 6455 §5.5.3)
-        for ours in list(self._pings):  # the peer may answer the newest for all
-            sent_at, answered = self._pings.pop(ours)
-            seconds = self.now - sent_at
+        # The peer may answer the newest for all, or say one that nobody asked for (RFC 6455 §5.5.3).
+        while payload in self._pings:
+            sent_at, answered = self._pings.pop(next(iter(self._pings)))
+            self.latency = self.now - sent_at
             if answered is not None:
-                answered(seconds)
-            if ours == payload:
-                self.latency = seconds
-                return
+                answered(self.latency)
 
     # ---------------------------------------------------------------------------------------- closing
 

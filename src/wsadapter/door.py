@@ -29,12 +29,15 @@ class Door:
         with self._lock:
             self._calls.append((call, args, size))
             self.size += size
-            if self._open:
+            if self._open and not self._loop.is_closed():
                 return True
             self._open = True
         try:
             self._loop.call_soon_threadsafe(self._let_in)
         except RuntimeError:  # the loop is closed
+            with self._lock:
+                self._calls.clear()
+                self.size = 0
             return False
         return True
 
@@ -44,4 +47,8 @@ class Door:
             calls, self._calls = self._calls, deque()
             self.size = 0
         for call, args, _ in calls:
-            call(*args)
+            try:
+                call(*args)
+            except Exception as error:  # noqa: BLE001  it must not keep the others out
+                message = f"{call!r}, which another thread asked for, failed"
+                self._loop.call_exception_handler({"message": message, "exception": error})

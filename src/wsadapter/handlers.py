@@ -48,19 +48,26 @@ class Session:
         `capacity.admit` must have let it in: the place of a thread is given back at its end.
         """
         opening = self._opening
-        context = opening.context or contextvars.copy_context()
+        context = contextvars.copy_context() if opening.context is None else opening.context  # an empty one is false
         loop = asyncio.get_running_loop()
         if opening.asynchronous:
             self._task = loop.create_task(self._run(), context=context)
+            self._task.add_done_callback(self._task_ended)
             return
         inbox = Inbox(self.connection, self._limits)
         connection = SyncConnection(inbox, opening.request, subprotocol=opening.subprotocol)
-        threading.Thread(
+        thread = threading.Thread(
             target=context.run,
             args=(self._run_in_thread, connection),
             name=f"wsadapter {opening.request.path}",
             daemon=True,
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no more of them
+            THREADS.give_back()
+            self.connection.close(close_code(error, self.connection, opening))
+            self._end()
 
     def disconnect(self) -> None:
         """The peer has gone: cancel the handler, if it was opened so."""
@@ -77,24 +84,29 @@ class Session:
 
     async def _run(self) -> None:
         connection = self.connection
+        code = 1000
         try:
-            code = 1000
-            try:
-                await self._opening.handler(connection)
-            except asyncio.CancelledError:
-                if not self._disconnected:
-                    connection.close(1001, "the server is going away")
-                    raise
-            except Exception as error:  # noqa: BLE001  whatever a handler raises ends its connection alone
-                code = close_code(error, connection, self._opening)
-            await connection.close(code)
-        finally:
-            self._end()
+            await self._opening.handler(connection)
+        except asyncio.CancelledError:
+            if not self._disconnected:
+                raise
+        except Exception as error:  # noqa: BLE001  whatever a handler raises ends its connection alone
+            code = close_code(error, connection, self._opening)
+        await connection.close(code)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        # Only what was cancelled, maybe before its first step, or ended by no Exception, has not closed by now.
+        if task.cancelled():
+            self.connection.close(1001, "the server is going away")
+        else:
+            self.connection.close(1011)
+        self._end()
 
     def _run_in_thread(self, connection: SyncConnection) -> None:
         try:
             run_blocking(self._opening, connection)
         finally:
+            self.connection.close(1011)  # where SystemExit and the like went past the other
             THREADS.give_back()
             self.connection.post(self._end)
 

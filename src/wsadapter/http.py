@@ -46,6 +46,8 @@ class Response:
         opening: Opening | None = None,
     ) -> None:
         """A `str` body is plain text in UTF-8 unless *content_type* says otherwise."""
+        if not isinstance(body, str | bytes):  # pyright: ignore[reportUnnecessaryIsInstance]  who calls may not be typed
+            raise TypeError(f"the body of a response is str or bytes, not {type(body).__name__}")
         self.status = status
         self.body = body.encode() if isinstance(body, str) else body
         if content_type is None and body:
@@ -71,13 +73,29 @@ class Response:
             kind += "; charset=utf-8"
         try:
             return cls(Path(path).read_bytes(), content_type=kind)
-        except (FileNotFoundError, IsADirectoryError):
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return cls("There is nothing at this address.\n", 404)
 
     @classmethod
     def refusal(cls, refused: Refused) -> Response:
         """The answer to a request that cannot become a WebSocket."""
         return cls(f"{refused}\n", refused.status, headers=refused.headers)
+
+    def check(self) -> None:
+        """Hold it against HTTP, before any of it is sent.
+
+        Raises:
+            ValueError: A status or a header that it cannot be sent with.
+        """
+        if not 200 <= self.status <= 599 and (self.status != 101 or self.opening is None):
+            raise ValueError(f"{self!r}: the status of a response is from 200 to 599; a 101 is what `open` returns")
+        for name, value in self.headers:
+            if name.lower() in ("content-length", "transfer-encoding"):
+                raise ValueError(f"{self!r}: {name} is set by the server")
+            try:
+                h11.Response(status_code=200, headers=_encode([(name, value)]))
+            except (h11.LocalProtocolError, UnicodeEncodeError):
+                raise ValueError(f"{self!r}: {name!a}: {value!a} cannot be a header") from None
 
 
 class State(Enum):
@@ -128,18 +146,23 @@ class Exchange:
         try:
             return self._next_request()
         except h11.RemoteProtocolError as error:
-            self._begin_answer(None)
             if error.error_status_hint == 431:
-                limit = self._limits.head_size
-                raise Refused(431, f"The head of a request may have {limit} bytes here.") from None
+                raise self._head_too_big() from None
+            self._begin_answer(None)
             raise Refused(error.error_status_hint, f"That is not HTTP/1.1: {str(error)!a}.") from None
 
     def _next_request(self) -> Request | None:
         while True:
+            size = len(self.trailing_data)
             match self._h11.next_event():
                 case h11.Request() as head:
                     self._head = head
                     self._body_size = 0
+                    if size - len(self.trailing_data) > self._limits.head_size:  # h11 lets it pass if it came at once
+                        raise self._head_too_big()
+                    if self._h11.they_are_waiting_for_100_continue:  # a body that would be dropped (RFC 9110 §10.1.1)
+                        self._begin_answer(None)
+                        raise Refused(417, "Send the body at once: nobody is told to continue here.")
                 case h11.Data(data=data):
                     self._body_size += len(data)
                     if self._body_size > BODY_SIZE:
@@ -170,17 +193,22 @@ class Exchange:
             raise Refused(400, "The target of a request is a path here, such as /chat?room=1.")
         return request
 
+    def _head_too_big(self) -> Refused:
+        self._begin_answer(None)
+        return Refused(431, f"The head of a request may have {self._limits.head_size} bytes here.")
+
     def _begin_answer(self, request: Request | None) -> None:
         self.request = request
         self.state = State.ANSWERING
         self._begun = False
 
-    def switch(self, opening: Opening) -> bytes:
+    def switch(self, response: Response) -> bytes:
         """The 101 that ends HTTP here; what came behind the request is in `trailing_data`."""
-        headers = [*accept_headers(opening.request), *opening.headers]
-        data = self._h11.send(h11.InformationalResponse(status_code=101, headers=_encode(headers)))
+        assert response.opening is not None
+        headers = [*accept_headers(response.opening.request), *response.headers]
         self.state = State.SWITCHED
-        return data or b""
+        lines = [f"{name}: {value}" for name, value in headers]  # which `check` has let pass
+        return "\r\n".join(("HTTP/1.1 101 Switching Protocols", *lines, "", "")).encode("latin-1")
 
     @property
     def trailing_data(self) -> bytes:
@@ -191,13 +219,15 @@ class Exchange:
         """The bytes of *response* to the current request; `state` tells whether another one may come."""
         head = self._head
         headers = [*response.headers, ("Date", formatdate(usegmt=True))]
+        if any(name.lower() == "upgrade" for name, _ in response.headers):
+            headers.append(("Connection", "Upgrade"))  # it goes with the other (RFC 9110 §7.8)
         if response.status not in (204, 304):
             headers.append(("Content-Length", str(len(response.body))))
         if not keep_alive or self.request is None:
             headers.append(("Connection", "close"))
         start = h11.Response(status_code=response.status, headers=_encode(headers), reason=_phrase(response.status))
         parts = [self._h11.send(start)]
-        if response.body and not (head is not None and head.method == b"HEAD") and response.status != 304:
+        if response.body and not (head is not None and head.method == b"HEAD") and response.status not in (204, 304):
             parts.append(self._h11.send(h11.Data(data=response.body)))
         parts.append(self._h11.send(h11.EndOfMessage()))
         self.request = self._head = None

@@ -116,24 +116,26 @@ class Server(Host):
     async def run(self, started: Callable[[Server], None] | None = None) -> None:
         """Listen until SIGTERM or SIGINT, then drain; a second signal cuts that short.
 
-        *started* is called when it listens. To be awaited in the main thread: signals go nowhere else.
+        *started* is called when it listens; without it, the log says so. To be awaited in the main thread: signals go nowhere else.
         """
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
-        signals = (signal.SIGTERM, signal.SIGINT)
+        signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         for number in signals:
             loop.add_signal_handler(number, stop.set)
         try:
             async with self:
-                logger.info("Listening on %s", self.url)
-                if started is not None:
+                if started is None:
+                    logger.info("Listening on %s", self.url)
+                else:
                     started(self)
                 await stop.wait()
                 for number in signals:
                     loop.add_signal_handler(number, self.abort)
         finally:
-            for number in signals:
+            for number, before in signals.items():
                 loop.remove_signal_handler(number)
+                signal.signal(number, before or signal.SIG_DFL)
 
     async def drain(self) -> None:
         """Stop listening, answer what is being asked, close the WebSockets with 1001, and wait for the handlers.

@@ -6,6 +6,7 @@ called and not otherwise. asyncio has `streams` and `transports` instead.
 
 from __future__ import annotations
 
+import inspect
 import select
 import socket
 import ssl
@@ -47,13 +48,17 @@ def serve_socket(sock: socket.socket, app: Callable[[Request], Response], *, lim
     follows. The socket is closed at the end.
     """
     limits = limits or Limits()
-    exchange = Exchange(
-        limits=limits,
-        scheme="https" if isinstance(sock, ssl.SSLSocket) else "http",
-        peer=host_of(sock.getpeername()),
-        now=time.monotonic(),
-    )
     with sock:
+        try:
+            peer = host_of(sock.getpeername())
+        except OSError:
+            return  # the client is gone
+        exchange = Exchange(
+            limits=limits,
+            scheme="https" if isinstance(sock, ssl.SSLSocket) else "http",
+            peer=peer,
+            now=time.monotonic(),
+        )
         while exchange.state is not HTTPState.CLOSED:
             try:
                 request = exchange.next_request()
@@ -63,12 +68,13 @@ def serve_socket(sock: socket.socket, app: Callable[[Request], Response], *, lim
                 response = _ask(app, request)
                 opening = response.opening
                 if opening is not None and response.status == 101:
-                    admit(limits, thread=False)
-                    log(exchange, 101)
-                    early = exchange.trailing_data
-                    sock.sendall(exchange.switch(opening))
-                    carrier = SocketCarrier(sock, opening, opening.limits or limits, data=early)
+                    agreed = opening.limits or limits
+                    admit(agreed, thread=False)
                     try:
+                        log(exchange, 101)
+                        early = exchange.trailing_data
+                        _send(sock, exchange.switch(response), limits.write_timeout)
+                        carrier = SocketCarrier(sock, opening, agreed, data=early)
                         connection = Connection(carrier, request, subprotocol=opening.subprotocol)
                         run_blocking(opening, connection)
                         carrier.finish()
@@ -81,8 +87,7 @@ def serve_socket(sock: socket.socket, app: Callable[[Request], Response], *, lim
                 return  # the client is gone
             log(exchange, response.status)
             try:
-                sock.settimeout(limits.write_timeout)
-                sock.sendall(exchange.respond(response, time.monotonic()))
+                _send(sock, exchange.respond(response, time.monotonic()), limits.write_timeout)
             except OSError:
                 return
         _linger(sock)
@@ -96,6 +101,14 @@ def _receive_request(sock: socket.socket, exchange: Exchange) -> None:
         exchange.receive_data(sock.recv(65536), time.monotonic())
     except TimeoutError:
         exchange.on_time(time.monotonic())
+
+
+def _send(sock: socket.socket, data: bytes, timeout: float | None) -> None:
+    """Send all of it to a client that takes some every *timeout* seconds; `sendall` has one timeout for the whole."""
+    sock.settimeout(timeout)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[sock.send(rest[:CHUNK]) :]
 
 
 def _linger(sock: socket.socket) -> None:
@@ -112,7 +125,11 @@ def _linger(sock: socket.socket) -> None:
 
 def _ask(app: Callable[[Request], Response], request: Request) -> Response:
     try:
-        response = checked(app(request))
+        answer: object = app(request)
+        if inspect.iscoroutine(answer):
+            answer.close()
+            raise TypeError("the app is an async def, and there is no event loop here: make it a def")
+        response = checked(answer)
         if response.opening is not None and response.opening.asynchronous:
             raise TypeError("the handler is an async def, and there is no event loop here: make it a def")
         return response
@@ -138,6 +155,7 @@ class SocketCarrier:
         self._unsent = b""  # taken from the conversation, and not by the network
         self._changed = threading.Condition()
         self._pumping = False  # a thread waits on the socket
+        self._writing_out = False  # a thread of our own does what a broadcast does not wait for
         self._paused = False
         self._looked_at = time.monotonic()
         self._conversation = Conversation(
@@ -191,6 +209,9 @@ class SocketCarrier:
             else:
                 self._conversation.send_frame(prepared.frame)
             self._write()
+            if self._unsent and not self._writing_out:
+                self._writing_out = True
+                threading.Thread(target=self._write_in_thread, name="wsadapter broadcast", daemon=True).start()
 
     def flush(self) -> None:
         with self._changed:
@@ -226,17 +247,23 @@ class SocketCarrier:
                 except OSError:
                     pass  # the peer is gone already
                 self._serve_until(lambda: conversation.aborted, None)
+            self._cut()  # or a thread that still waits on it would not learn of its end
         self._socket.close()
 
     # ------------------------------------------------------------------------------------- moving bytes
     # Everything below is called with the lock held.
 
     def _write_out(self) -> None:
-        """Write, and wait until there is room for more."""
+        """Write, and wait until the network has taken it: nobody is sure to do so later."""
         self._write()
-        if not self._conversation.has_room:
-            self._serve_until(lambda: self._conversation.has_room or not self.open, None)
+        if self._unsent:
+            self._serve_until(lambda: not self._unsent or not self.open, None)
             self._conversation.check_open()
+
+    def _write_in_thread(self) -> None:
+        with self._changed:
+            self._serve_until(lambda: not self._unsent or not self.open, None)
+            self._writing_out = False
 
     def _look(self) -> None:
         """See what has come and what is due, without waiting."""
@@ -246,34 +273,50 @@ class SocketCarrier:
             self._conversation.on_time(self._looked_at)
 
     def _serve_until(self, done: Callable[[], bool], timeout: float | None) -> bool:
-        """Serve the connection until *done*; False when it was not within *timeout* seconds.
+        """Serve the connection until *done*; False when it was not within *timeout* seconds, were there none.
 
         The lock is free while waiting.
         """
-        give_up_at = None if timeout is None else time.monotonic() + timeout
+        conversation = self._conversation
+        now = time.monotonic()
+        give_up_at = None if timeout is None else now + timeout
+        looked = False
         while True:
             self._write()
             if done():
                 return True
-            now = time.monotonic()
-            if give_up_at is not None and now >= give_up_at:
+            if give_up_at is not None and now >= give_up_at and looked:
                 return False
+            looked = True
             if not self._pumping:
                 self._pumping = True
+                hung_up = False
                 try:
-                    self._wait(now, give_up_at, reading=True)
+                    hung_up = self._wait(now, give_up_at, reading=True)
                 finally:
                     self._pumping = False
                     self._changed.notify_all()
-                self._read()
+                if conversation.wants_data or hung_up:
+                    self._read()
             elif self._unsent:
                 self._wait(now, give_up_at, reading=False)
             else:
-                self._changed.wait(None if give_up_at is None else give_up_at - now)
-            self._conversation.on_time(time.monotonic())
+                self._changed.wait(self._patience(now, give_up_at))
+            now = time.monotonic()
+            conversation.on_time(now)
+            if conversation.aborted:
+                self._cut()
 
-    def _wait(self, now: float, give_up_at: float | None, *, reading: bool) -> None:
-        """Wait for the socket or the next deadline, the lock released."""
+    def _patience(self, now: float, give_up_at: float | None) -> float | None:
+        """Seconds until something is due."""
+        times = [at for at in (self._conversation.deadline(), give_up_at) if at is not None]
+        return max(0.0, min(times) - now) if times else None
+
+    def _wait(self, now: float, give_up_at: float | None, *, reading: bool) -> bool:
+        """Wait for the socket or the next deadline, the lock released. True when the peer has hung up.
+
+        Then it is read to its end even if the inbox is full: no more will come, and there is nothing else to wait for.
+        """
         conversation = self._conversation
         if self._paused is conversation.wants_data:
             self._paused = not self._paused
@@ -284,22 +327,21 @@ class SocketCarrier:
         events = select.POLLOUT if self._unsent else 0
         if reading and not self._paused:
             if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
-                return
+                return False
             events |= select.POLLIN
-        times = [at for at in (conversation.deadline(), give_up_at) if at is not None]
+        patience = self._patience(now, give_up_at)
         poller = select.poll()
         poller.register(self._socket, events)
         self._changed.release()
         try:
             # Rounded up, so as not to be back a moment too early.
-            poller.poll(max(0.0, min(times) - now) * 1000 + 1 if times else None)
+            ready = poller.poll(None if patience is None else patience * 1000 + 1)
         finally:
             self._changed.acquire()
+        return any(event & (select.POLLHUP | select.POLLERR) for _, event in ready)
 
     def _read(self) -> None:
         conversation = self._conversation
-        if not conversation.wants_data:
-            return
         try:
             data = self._socket.recv(CHUNK)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError, InterruptedError):
@@ -334,3 +376,10 @@ class SocketCarrier:
         conversation.receive_eof(time.monotonic())
         conversation.aborted = True
         self._unsent = b""
+
+    def _cut(self) -> None:
+        """End the transport, which wakes every thread that waits on it."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it has ended

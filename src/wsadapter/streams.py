@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import sys
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, cast
 
 from .app import App, checked, failure, log
@@ -16,7 +17,7 @@ from .http import Exchange, Response, State, host_of
 from .opening import is_async
 from .options import Limits
 from .request import Request
-from .transports import TransportCarrier
+from .transports import TransportCarrier, half_close
 
 __all__ = ["HTTPProtocol", "Host", "serve_stream"]
 
@@ -38,8 +39,8 @@ class Host:
         """All that are not over, whatever they are by now."""
         self._app: Callable[[Request], Any] = app
         self._app_is_async = is_async(app)
-        self._over: asyncio.Future[None] | None = None
-        self._threads: ThreadPoolExecutor | None = None
+        self._alone = asyncio.Event()
+        self._seats = asyncio.Semaphore(APP_THREADS)
 
     async def end(self) -> None:
         """Answer what is being asked, close the WebSockets with 1001, and wait for the handlers to end.
@@ -50,16 +51,15 @@ class Host:
         for connection in tuple(self.connections):
             connection.shut_down()
         timer = asyncio.get_running_loop().call_later(self.limits.shutdown_timeout, self.abort)
-        await self.wait()
-        timer.cancel()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        try:
+            await self.wait()
+        finally:
+            timer.cancel()
 
     async def wait(self) -> None:
         """Wait until no connection is left."""
         while self.connections:
-            self._over = asyncio.get_running_loop().create_future()
-            await self._over
+            await self._alone.wait()
 
     def abort(self) -> None:
         """Cut every connection, and cancel the handlers that still run."""
@@ -69,12 +69,13 @@ class Host:
     def take(self, connection: HTTPProtocol | TransportCarrier) -> None:
         """*connection* is one of ours."""
         self.connections.add(connection)
+        self._alone.clear()
 
     def forget(self, connection: HTTPProtocol | TransportCarrier) -> None:
         """*connection* is over, or something else by now."""
         self.connections.discard(connection)
-        if not self.connections and self._over is not None and not self._over.done():
-            self._over.set_result(None)
+        if not self.connections:
+            self._alone.set()
 
     async def answer(self, request: Request) -> Response:
         """Ask the app; what it raises is logged, and answered by a 500 that tells nothing of it."""
@@ -82,17 +83,51 @@ class Host:
             if self._app_is_async:
                 response = await self._app(request)
             else:
-                if self._threads is None:
-                    self._threads = ThreadPoolExecutor(APP_THREADS, thread_name_prefix="wsadapter app")
-                context = contextvars.copy_context()
-                response = await asyncio.get_running_loop().run_in_executor(
-                    self._threads, lambda: context.run(self._app, request)
-                )
+                response = await self._ask_in_thread(request)
                 if inspect.isawaitable(response):
                     response = await response
             return checked(response)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # the client is gone
+            return failure(request, RuntimeError("what the app awaited was cancelled"))
         except Exception as error:  # noqa: BLE001  whatever an app raises is answered
             return failure(request, error)
+
+    async def _ask_in_thread(self, request: Request) -> Any:
+        """Call a `def` app in a daemon thread: one that hangs keeps no process from its end."""
+        await self._seats.acquire()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+
+        def take(response: Any, error: BaseException | None) -> None:
+            self._seats.release()
+            if not answer.done():
+                answer.set_result((response, error))
+
+        def ask() -> None:
+            response, error = None, None
+            try:
+                response = self._app(request)
+            except BaseException as raised:  # noqa: BLE001  it is raised again on the loop
+                error = raised
+            try:
+                loop.call_soon_threadsafe(take, response, error)
+            except RuntimeError:
+                pass  # the loop is closed, and nobody waits
+
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(ask,), name=f"wsadapter {request.path}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more of them
+            self._seats.release()
+            raise
+        response, error = await answer
+        if error is not None:
+            raise error
+        return response
 
 
 class HTTPProtocol(asyncio.Protocol):
@@ -106,8 +141,10 @@ class HTTPProtocol(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._paused = False
-        self._unsent = 0
+        self._paused = False  # nothing is read: a request is with the app, or
+        self._blocked = False  # the client is not taking our answers
+        self._ended = False  # the client's side is
+        self._unsent = 0  # bytes that the network had not taken when the timer was set
 
     # ------------------------------------------------------------------------- what the transport calls
 
@@ -121,22 +158,29 @@ class HTTPProtocol(asyncio.Protocol):
             now=self._loop.time(),
         )
         host.take(self)
-        if host.draining or len(host.connections) > connections_limit(host.limits):
+        if host.draining:
+            self._respond(Response.refusal(Refused(503, "The server is shutting down: try again later.")))
+        elif len(host.connections) > connections_limit(host.limits):
             self._respond(Response.refusal(Refused(503, "Too many connections are open here: try again later.")))
         self._arm()
 
     def data_received(self, data: bytes) -> None:
-        self._exchange.receive_data(data, self._loop.time())
-        if self._exchange.state is State.ANSWERING:
+        exchange = self._exchange
+        if exchange.state is State.CLOSED:
+            return  # but read, so that our answer is, too
+        exchange.receive_data(data, self._loop.time())
+        if exchange.state is State.ANSWERING or self._blocked:
             self._paused = True  # what comes behind the request at hand is to wait outside
             self._transport.pause_reading()
         else:
             self._advance()
 
     def eof_received(self) -> bool:
+        self._ended = True
         self._exchange.receive_data(b"", self._loop.time())
         self._advance()
-        return self._task is not None  # the answer that is being made still goes out
+        # The answer that is being made still goes out, but over TLS, which knows no half.
+        return self._task is not None and self._transport.can_write_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
@@ -144,6 +188,13 @@ class HTTPProtocol(asyncio.Protocol):
         if self._task is not None:
             self._task.cancel()
         self._host.forget(self)
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        self._read_on()
 
     # -------------------------------------------------------------------------------- what the host calls
 
@@ -160,6 +211,8 @@ class HTTPProtocol(asyncio.Protocol):
 
     def _advance(self) -> None:
         """Take the next request, if it is there."""
+        if self._transport.is_closing():
+            return
         try:
             request = self._exchange.next_request()
         except Refused as refused:
@@ -188,15 +241,17 @@ class HTTPProtocol(asyncio.Protocol):
             return
         log(self._exchange, 101)
         early = self._exchange.trailing_data
-        self._transport.write(self._exchange.switch(opening))
+        self._transport.write(self._exchange.switch(response))
         carrier = TransportCarrier(opening, self._transport, limits=limits, over=host.forget)
         host.take(carrier)
         host.forget(self)
         if self._timer is not None:
             self._timer.cancel()
-        carrier.start(early)
         if self._paused:
             self._transport.resume_reading()
+        carrier.start(early)  # which may pause it again
+        if self._ended:
+            carrier.eof_received()
 
     def _respond(self, response: Response) -> None:
         exchange = self._exchange
@@ -204,42 +259,54 @@ class HTTPProtocol(asyncio.Protocol):
         self._transport.write(exchange.respond(response, self._loop.time(), keep_alive=not self._host.draining))
         if exchange.state is State.CLOSED:
             # The client may still be sending: were its bytes met by a reset, our answer could be lost.
-            if self._transport.can_write_eof():
-                self._transport.write_eof()
-            else:
-                self._transport.close()
+            half_close(self._transport)
+        self._arm()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Read again, and take a pipelined request that is there: once there is an answer, and it is being taken."""
+        state = self._exchange.state
+        if state is State.ANSWERING or (state is State.READING and self._blocked):
+            return
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
-        self._arm()
-        if exchange.state is State.READING:
-            self._loop.call_soon(self._advance)  # a pipelined request may be there
+        if state is State.READING:
+            self._loop.call_soon(self._advance)
 
     # ----------------------------------------------------------------------------------------------- time
 
     def _arm(self) -> None:
-        """See that the timer rings at the next deadline."""
+        """See that the timer rings at the next deadline: the client's to take what is sent, or to send."""
         at = self._exchange.deadline()
-        if self._exchange.state is State.CLOSED:
+        self._unsent = self._transport.get_write_buffer_size()
+        if self._unsent:
+            patience = self._host.limits.write_timeout
+            at = self._loop.time() + (LINGER if patience is None else patience)
+        elif self._exchange.state is State.CLOSED:
             at = self._loop.time() + LINGER
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if at is None else self._loop.call_at(at, self._ring)
 
     def _ring(self) -> None:
-        unsent = self._transport.get_write_buffer_size()
-        if unsent and unsent != self._unsent:  # slow, but reading what we sent
-            self._unsent = unsent
-            self._timer = self._loop.call_later(self._host.limits.write_timeout or LINGER, self._ring)
-        elif unsent or self._exchange.state is State.CLOSED:
+        exchange = self._exchange
+        if self._unsent:
+            unsent = self._transport.get_write_buffer_size()
+            if unsent == self._unsent and self._host.limits.write_timeout is not None:
+                self._transport.abort()
+            else:
+                self._arm()  # slow, but reading what we sent
+        elif exchange.state is State.CLOSED:
             self._transport.abort()
         else:
             try:
-                self._exchange.on_time(self._loop.time())
+                exchange.on_time(self._loop.time())
             except Refused as refused:
                 self._respond(Response.refusal(refused))
             else:
-                self._transport.close()
+                self._advance()  # to the end, unless some of a request came meanwhile
+                self._arm()
 
 
 async def serve_stream(
@@ -254,15 +321,17 @@ async def serve_stream(
     streams = transport.get_protocol()
     try:
         async with asyncio.timeout(host.limits.handshake_timeout):
-            data = await reader.read(host.limits.head_size)
-    except TimeoutError:
+            data = await reader.read(sys.maxsize)  # all that is there
+    except OSError:  # the time is over, or the client gone
         data = b""
+    if not data or transport.is_closing():
+        transport.close()
+        return
     protocol = HTTPProtocol(host)
     transport.set_protocol(protocol)
     protocol.connection_made(transport)
-    if data:
-        protocol.data_received(data)
-    else:
+    protocol.data_received(data)
+    if reader.at_eof() and not protocol.eof_received():
         transport.close()
     try:
         await host.wait()

@@ -11,12 +11,14 @@ import asyncio
 import threading
 from _thread import get_ident
 from collections.abc import Coroutine, Generator, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from .closing import check_code
 from .connection import Connection as AsyncConnection
-from .errors import ConcurrencyError, ConnectionClosed, InvalidMessage
+from .connection import Sent
+from .errors import ConcurrencyError, ConnectionClosed, InvalidMessage, OutboxFull
 from .messages import BytesLike, Prepared, as_binary, as_message, as_text, decode_json, encode_json
 from .options import Limits
 from .receiver import Message
@@ -277,14 +279,25 @@ class Inbox:
                 return None  # the loop is closed
             if not signal.wait(timeout):
                 connection.post(connection.forget_reader, signal)
-                raise TimeoutError(f"no message within {timeout} seconds")
+                if not connection.closed:
+                    raise TimeoutError(f"no message within {timeout} seconds")
             if connection.closed and not messages:
                 return None
 
     def send(self, message: Message, compress: bool) -> None:
-        sent = self._connection.send(message, compress=compress)
-        if self._connection.posted > self._limits.outbox or not self._connection.carrier.has_room:
+        connection = self._connection
+        sent = self._send(message, compress)
+        if connection.posted > self._limits.outbox or not connection.carrier.has_room:
             self._wait(sent, here=None)
+
+    def _send(self, message: Message, compress: bool) -> Sent:
+        while True:
+            try:
+                return self._connection.send(message, compress=compress)
+            except OutboxFull:  # by what others have sent
+                if get_ident() == self._loop_thread:
+                    raise
+                self._wait(self._connection.flush(), here=None)
 
     def send_prepared(self, prepared: Prepared) -> None:
         self._connection.send_prepared(prepared)
@@ -296,14 +309,29 @@ class Inbox:
         return self._wait(self._connection.ping(), here=0.0)
 
     def close(self, code: int, reason: str) -> None:
-        self._wait(self._connection.close(code, reason), here=None)
+        try:
+            self._wait(self._connection.close(code, reason), here=None)
+        except ConnectionClosed:
+            pass  # with its loop
 
     def _wait(self, coroutine: Coroutine[Any, Any, T], here: T) -> T:
-        """Wait in this thread for what is done on the loop; the loop's own thread gets *here* at once."""
-        if get_ident() == self._loop_thread or self._loop.is_closed():
+        """Wait in this thread for what is done on the loop; the loop's own thread gets *here* at once.
+
+        Raises:
+            ConnectionClosed: The loop is closed, or was while we waited.
+        """
+        if get_ident() == self._loop_thread:
             coroutine.close()
             return here
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        try:
+            waiting = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError:
+            coroutine.close()
+            raise ConnectionClosed(1006, "the event loop is closed") from None
+        try:
+            return waiting.result()
+        except CancelledError:
+            raise ConnectionClosed(1006, "the event loop was shut down") from None
 
 
 class _Signal:
@@ -322,4 +350,4 @@ class _Signal:
         self._lock.release()
 
     def wait(self, timeout: float | None) -> bool:
-        return self._lock.acquire(timeout=-1 if timeout is None else timeout)
+        return self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))

@@ -16,7 +16,7 @@ from .opening import Opening
 from .options import Limits
 from .receiver import Message
 
-__all__ = ["TransportCarrier"]
+__all__ = ["TransportCarrier", "half_close"]
 
 
 READ_SIZE: Final = 256 * 1024
@@ -26,12 +26,11 @@ READ_SIZE: Final = 256 * 1024
 class Turn:
     """What the carriers of one loop share: who has something to write at the end of its turn, and a buffer."""
 
-    __slots__ = ("_carriers", "_loop", "buffer")
+    __slots__ = ("_carriers", "buffer")
 
     _of_loops: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Turn]] = WeakKeyDictionary()
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self) -> None:
         self._carriers: list[TransportCarrier] = []
         self.buffer = memoryview(bytearray(READ_SIZE))
         """What arrives is read into it."""
@@ -41,19 +40,30 @@ class Turn:
         """The one of *loop*."""
         turn = cls._of_loops.get(loop)
         if turn is None:
-            turn = cls._of_loops[loop] = cls(loop)
+            turn = cls._of_loops[loop] = cls()  # without the loop, which it would keep alive
         return turn
 
-    def add(self, carrier: TransportCarrier) -> None:
+    def add(self, carrier: TransportCarrier, loop: asyncio.AbstractEventLoop) -> None:
         """Let *carrier* write at the end of this turn."""
         if not self._carriers:
-            self._loop.call_soon(self._end)
+            loop.call_soon(self._end)
         self._carriers.append(carrier)
 
     def _end(self) -> None:
         carriers, self._carriers = self._carriers, []
         for carrier in carriers:
             carrier.end_turn()
+
+
+def half_close(transport: asyncio.Transport) -> None:
+    """Say that no more will come, and let the peer read to the end; where that cannot be, close."""
+    try:
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()
+    except OSError:  # the peer is gone, and the loop does not know it yet
+        transport.abort()
 
 
 class TransportCarrier(asyncio.BufferedProtocol):
@@ -215,8 +225,7 @@ class TransportCarrier(asyncio.BufferedProtocol):
 
     def settle(self) -> bool:
         over = self._conversation.settle()
-        if self._paused and self._conversation.wants_data:
-            self._resume()
+        self._read_on()
         if self._conversation.attention:
             self._attend()
         else:
@@ -225,6 +234,7 @@ class TransportCarrier(asyncio.BufferedProtocol):
 
     def ping(self, answered: Callable[[float], None]) -> None:
         self._conversation.ping(self._loop.time(), answered)
+        self._read_on()  # or the answer would not come
         self._attend()
 
     def close(self, code: int, reason: str) -> None:
@@ -252,7 +262,7 @@ class TransportCarrier(asyncio.BufferedProtocol):
         """At the end of this turn it is written, or now if it is much; returns `has_room`."""
         if not self._in_turn:
             self._in_turn = True
-            self._turn.add(self)
+            self._turn.add(self, self._loop)
         if not self._conversation.has_room:
             self._turn_is_due = True
             self.flush()
@@ -287,24 +297,29 @@ class TransportCarrier(asyncio.BufferedProtocol):
             if transport is not None and not self._conversation.aborted:
                 if self._paused:
                     self._resume()
-                if self._conversation.lingers and transport.can_write_eof():
-                    transport.write_eof()
+                if self._conversation.lingers:
+                    half_close(transport)
                 else:
                     transport.close()
         if transport is not None and self._conversation.aborted:
             transport.abort()
 
     def _pause(self) -> None:
-        if not self._paused and self._transport is not None:
+        if not self._paused and not self._closing and self._transport is not None:
             self._paused = True
             self._conversation.pause()
             self._transport.pause_reading()
+
+    def _read_on(self) -> None:
+        if self._paused and self._conversation.wants_data:
+            self._resume()
 
     def _resume(self) -> None:
         self._paused = False
         self._conversation.resume(self._loop.time())
         if self._transport is not None:
             self._transport.resume_reading()
+        self._arm()  # the keepalive had no deadline meanwhile
 
     def _report(self) -> None:
         backlog = 0 if self._transport is None else self._transport.get_write_buffer_size()
@@ -323,8 +338,7 @@ class TransportCarrier(asyncio.BufferedProtocol):
 
     def _ring(self) -> None:
         self._timer = None
-        if self._blocked:
-            self._report()
+        self._report()  # what was left when the transport asked for more may have gone by now
         self._conversation.on_time(self._loop.time())
         self._attend()
 

@@ -27,5 +27,9 @@ async def app(request: websocket.Request) -> websocket.Response:
 async def chat(connection: Connection) -> None:
     """Say back what was said."""
     async for message in connection:
-        text = json.loads(message)["text"]
+        try:
+            text = json.loads(message)["text"]
+        except (ValueError, LookupError, TypeError):
+            connection.close(1008, 'say it like this: {"text": "hello"}')
+            return
         connection.send_json({"text": f"Echo: {text}"})
