@@ -16,6 +16,6 @@ settings.load_profile("wsadapter")
 
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(), SkipParser()],
-    patterns=["README.md", "docs/**/*.md", "adapters/*/README.md"],
+    patterns=["README.md", "docs/*.md", "docs/**/*.md", "adapters/*/README.md"],
     excludes=["docs/_build/**"],
 ).pytest()

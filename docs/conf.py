@@ -34,8 +34,9 @@ nitpick_ignore_regex = [
     (r"py:obj", r".*"),
     (r"py:.*", r"(asyncio|collections|contextlib|pathlib|socket|ssl|tls|types|typing)\..*"),
     (r"py:class", r"(bool|bytes|bytearray|dict|float|int|list|memoryview|object|str|tuple|type)"),
-    (r"py:class", r"(None|Any|Awaitable|Callable|Coroutine|Iterable|Iterator|AsyncIterator|Mapping|Path|Self|Sequence)"),
-    (r"py:class", r"(wsadapter\..*\.)?(App|Broadcastable|BytesLike|ExtraHeaders|Frame|Handler|Message|Opening|Origins)"),
+    (r"py:class", r"(None|Any|Awaitable|Callable|Coroutine|Iterable|Iterator|Mapping|Path|Self|Sequence)"),
+    (r"py:class", r"(wsadapter\..*\.)?(App|Broadcastable|BytesLike|ExtraHeaders|Frame|Handler|Message|Opening)"),
+    (r"py:class", r"(wsadapter\..*\.)?Origins"),
     (r"py:exc", r"(EOFError|KeyError|OSError|RuntimeError|TimeoutError|TypeError|UnicodeEncodeError|ValueError)"),
 ]
 
@@ -75,7 +76,7 @@ def find_public_name(
 def tell_raises(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """The section of a docstring that says what is raised becomes a list of fields.
 
-    The extension for such docstrings, napoleon, takes the words before a colon in an attribute's docstring for its type.
+    The usual extension, napoleon, takes the words before a colon in an attribute's docstring for its type.
     """
     if "Raises:" not in lines:
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +13,10 @@ from typing import Any, TypeVar
 import pytest
 
 import wsadapter.server as websocket
-from wsadapter import ConnectionClosed, Limits, Unsupported, broadcast
+from wsadapter import ConnectionClosed, Limits, Request, broadcast
 from wsadapter.capacity import CONNECTIONS
 from wsadapter.errors import OutboxFull
+from wsadapter.opening import prepare
 from wsadapter.sockets import SocketCarrier
 from wsadapter.sync import Connection
 
@@ -58,7 +58,9 @@ def serving(
         yield talker
 
 
-def handled_by(handler: Callable[[Connection], object], **options: Any) -> Callable[[websocket.Request], websocket.Response]:
+def handled_by(
+    handler: Callable[[Connection], object], **options: Any
+) -> Callable[[websocket.Request], websocket.Response]:
     """An app that is one WebSocket."""
     return lambda request: websocket.open(request, handler, **options)
 
@@ -199,7 +201,12 @@ def test_a_client_that_does_not_close_is_waited_for_no_longer_than_a_moment(monk
 
 @pytest.mark.parametrize(
     ("data", "status"),
-    [(b"hello\r\n\r\n", 400), (get("/", *["X: y"] * 100), 431), (get(), 426), (handshake("/", "Origin: http://b"), 403)],
+    [
+        (b"hello\r\n\r\n", 400),
+        (get("/", *["X: y"] * 100), 431),
+        (get(), 426),
+        (handshake("/", "Origin: http://b"), 403),
+    ],
     ids=["malformed", "many-headers", "no-websocket", "foreign-page"],
 )
 def test_what_is_no_request_for_us_is_answered(data: bytes, status: int) -> None:
@@ -348,7 +355,10 @@ def test_a_unix_socket_has_no_peer_to_tell() -> None:
         assert talker.ask("/page").body == b"http None GET /page"
 
 
-def test_pages_and_a_websocket_come_over_tls() -> None:
+@pytest.mark.parametrize("chunk", [64 * 1024, 1000], ids=["whole-records", "parts-of-records"])
+def test_pages_and_a_websocket_come_over_tls(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsadapter.sockets.CHUNK", chunk)
+
     def serve() -> None:
         websocket.serve_socket(tls_server().wrap_socket(server, server_side=True), app)
 
@@ -357,7 +367,7 @@ def test_pages_and_a_websocket_come_over_tls() -> None:
         talker.sock = tls_client().wrap_socket(client, server_hostname="localhost")
         assert talker.ask("/page").body == b"https 127.0.0.1 GET /page"
         talker.open("/chat")
-        message = bytes(range(256)) * 1024  # more than one record of TLS, which poll does not see
+        message = bytes(range(256)) * 1024  # records of TLS, whose second half poll does not see
         talker.send(message, "hello", message)
         assert (talker.read(), talker.read(), talker.read()) == (message, "hello", message)
         assert talker.close() == 1000
@@ -429,7 +439,7 @@ def test_a_violation_of_the_protocol_is_answered_and_ends_the_reading() -> None:
 
 
 def test_control_frames_are_served_inside_the_verbs() -> None:
-    """"control frames are served inside the verbs" """
+    """ "control frames are served inside the verbs" """
     with begun() as (connection, client):
         answered: list[float] = []
         client.conversation.ping(0.0, answered.append)
@@ -470,7 +480,6 @@ def test_a_full_inbox_pauses_the_reading_and_loses_nothing() -> None:
         for message in messages[1:]:
             assert connection.read() == message
         sending.get()
-        client.close()
 
 
 # ---------------------------------------------------------------------------------------------- sending
@@ -480,7 +489,7 @@ def test_partial_writes_lose_and_mix_nothing() -> None:
     """With a tiny send buffer, a slow reader, and two threads that send."""
     messages = {letter: [letter * size for size in (1, 70_000, 300_000, 5)] for letter in "ab"}
     with begun(small=True) as (connection, client):
-        sendings = [Later(lambda own: [connection.send(message) for message in own], own) for own in messages.values()]
+        sendings = [Later(lambda own: list(map(connection.send, own)), own) for own in messages.values()]
         seen: dict[str, list[object]] = {"a": [], "b": []}
         for _ in range(8):
             message = client.read()
@@ -507,6 +516,7 @@ def test_a_thread_sends_while_another_reads() -> None:
         sending = Later(connection.send, bytes(300_000))
         assert client.read() == bytes(300_000)
         assert sending.get() is None
+        connection.flush()
         assert reading.waits
         client.send("and back")
         assert reading.get() == "and back"
@@ -521,6 +531,43 @@ def test_reading_goes_on_while_a_send_waits() -> None:
         assert client.read() == bytes(300_000)
         sending.get()
         assert connection.read() == "hello"
+
+
+def test_a_handler_that_only_sends_answers_pings_and_notices_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsadapter.sockets.LOOK", 0.0)
+    answered: list[float] = []
+    with begun() as (connection, client):
+        client.conversation.ping(0.0, answered.append)
+        client.pump()
+        settled(client)
+        connection.send("a")
+        connection.send("b")
+        assert (client.read(), client.read()) == ("a", "b")
+        assert answered
+        client.reset()
+        settled(client)
+        wait_until(lambda: broadcast([connection], "is anybody there?") == [connection])
+        with pytest.raises(ConnectionClosed):
+            connection.send("is anybody there?")
+
+
+def test_sending_does_not_read_beyond_a_full_inbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsadapter.sockets.LOOK", 0.0)
+    messages = [bytes([i]) * 10_000 for i in range(100)]
+    with begun(Limits(inbox=15_000)) as (connection, client):
+        sending = Later(client.send, *messages)
+        conversation = connection._carrier._conversation  # type: ignore[attr-defined]
+
+        def full() -> bool:
+            connection.flush()
+            return not conversation.wants_data
+
+        wait_until(full)
+        for _ in range(20):
+            connection.send("and on")
+        assert len(conversation.messages) < 50
+        assert [connection.read() for _ in messages] == messages
+        sending.get()
 
 
 def test_a_peer_that_takes_nothing_is_cut() -> None:
@@ -695,6 +742,28 @@ def test_after_a_violation_the_connection_lingers_for_the_answer_to_be_read(monk
         assert client.close_code == 1002
 
 
+def test_a_peer_that_does_not_wait_for_the_answer_to_its_violation_is_no_error() -> None:
+    with begun() as (connection, client):
+        client.write(b"\xff\x80\0\0\0\0")
+        assert connection.read() is None
+        client.reset()
+        settled(client)
+
+
+def test_a_client_is_carried_as_well_and_masks_its_broadcasts() -> None:
+    """RFC 6455 §5.3: each frame of a client has a mask of its own."""
+    request = Request()
+    with pair() as (server, sock), in_thread(lambda: websocket.serve_socket(server, app)):
+        Client(sock).open()
+        carrier = SocketCarrier(sock, prepare(request, echo), Limits(), client=True)
+        connection = Connection(carrier, request)
+        assert broadcast([connection], "hello") == []
+        assert connection.read() == "hello"
+        connection.close()
+        carrier.finish()
+    assert connection.close_code == 1000
+
+
 # ------------------------------------------------------------------------------- peers that vanish
 
 
@@ -723,6 +792,15 @@ def test_a_peer_that_vanishes_ends_every_verb(verb: str) -> None:
             with pytest.raises(ConnectionClosed):
                 waiting.get()
         assert connection.close_code == 1006
+
+
+def test_a_send_that_meets_the_end_raises() -> None:
+    with begun() as (connection, client):
+        client.reset()
+        settled(client)
+        with pytest.raises(ConnectionClosed) as caught:
+            connection.send("is anybody there?")
+        assert caught.value.code == 1006
 
 
 def test_a_peer_that_vanishes_behind_a_full_inbox_ends_a_ping_at_once_and_loses_no_message() -> None:

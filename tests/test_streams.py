@@ -533,7 +533,7 @@ def test_frames_that_arrive_while_the_app_answers_are_not_lost_and_stay_within_t
     async def app(request: websocket.Request) -> websocket.Response:
         asked.set()
         await released.wait()
-        return websocket.open(request, handler)
+        return websocket.open(request, handler, limits=Limits(inbox=1000))
 
     with serving(app) as running, running.connect() as client:
         client.write(handshake())
@@ -709,7 +709,7 @@ def start_server(
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_the_verbs_work_inside_start_server(tls: bool) -> None:
     ends: list[BaseException | None] = []
-    options = {"ssl": tls_server()} if tls else {}
+    options: dict[str, Any] = {"ssl": tls_server()} if tls else {}
     with start_server(app, ended=ends.append, **options) as address:
         with Client.connect(address, tls=tls) as client:
             assert client.ask("/page").body == b"GET /page"

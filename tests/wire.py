@@ -28,7 +28,9 @@ Address = tuple[str, int] | str
 
 PATIENCE: Final = 10.0
 CERTIFICATE: Final = Path(__file__).with_name("localhost.pem")
-OPEN_ENDED: Final = Limits(message_size=None, inbox=2**40, outbox_hard=2**40, ping_interval=None, close_timeout=PATIENCE)
+OPEN_ENDED: Final = Limits(
+    message_size=None, inbox=2**40, outbox_hard=2**40, ping_interval=None, close_timeout=PATIENCE
+)
 
 
 def get(target: str = "/", *lines: str, method: str = "GET", version: str = "1.1") -> bytes:

@@ -42,7 +42,8 @@ class Limits:
     """Seconds without the peer accepting a byte of what waits for it, then the connection is cut."""
 
     handshake_timeout: float | None = 10.0
-    """Seconds for the whole head of a request to arrive: one byte a second holds nothing open."""
+    """Seconds for a request to arrive from its first byte on, for the next one to begin, and for the handshake
+    of TLS: one byte a second holds nothing open."""
 
     head_size: int = 16 * KIB
     """The largest request head: more than any browser sends, cookies included. Beyond it: 431."""
@@ -61,8 +62,8 @@ class Limits:
     """Seconds for the closing handshake, then the connection is cut."""
 
     connections: int | None = None
-    """WebSockets open at once in this process, then 503. ``None``: 80 % of the file descriptors
-    that the system allows, so that the rest of the application keeps some."""
+    """WebSockets open at once in this process, and connections of one server, then 503. ``None``: 80 % of the file
+    descriptors that the system allows, so that the rest of the application keeps some."""
 
     threads: int = 256
     """`def` handlers running at once in this process, each in a thread of its own, then 503."""

@@ -116,7 +116,8 @@ class Server(Host):
     async def run(self, started: Callable[[Server], None] | None = None) -> None:
         """Listen until SIGTERM or SIGINT, then drain; a second signal cuts that short.
 
-        *started* is called when it listens; without it, the log says so. To be awaited in the main thread: signals go nowhere else.
+        *started* is called when it listens; without it, the log says so. To be awaited in the main thread:
+        signals go nowhere else.
         """
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()

@@ -258,7 +258,7 @@ class SocketCarrier:
         self._write()
         if self._unsent:
             self._serve_until(lambda: not self._unsent or not self.open, None)
-            self._conversation.check_open()
+        self._conversation.check_open()
 
     def _write_in_thread(self) -> None:
         with self._changed:
@@ -269,7 +269,8 @@ class SocketCarrier:
         """See what has come and what is due, without waiting."""
         self._looked_at = time.monotonic()
         if not self._pumping:
-            self._read()
+            if self._conversation.wants_data:
+                self._read()
             self._conversation.on_time(self._looked_at)
 
     def _serve_until(self, done: Callable[[], bool], timeout: float | None) -> bool:

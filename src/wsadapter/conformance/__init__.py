@@ -1,6 +1,6 @@
 """The exam that every host passes, whatever framework and server it is made of.
 
-A host of your own passes it by inheriting `Conformance` in a test module, for pytest or unittest:
+A host of your own passes it by inheriting `Conformance` in a test module that pytest runs:
 
     class TestMyHost(Conformance):
         @classmethod

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import uuid
+import zlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from struct import pack
 from typing import Any, ClassVar, Literal
 
-from wsadapter.frames import BINARY, CLOSE, PING, PONG, TEXT
+from wsadapter.frames import BINARY, CLOSE, PING, PONG, RSV1, TEXT
 
 from .views import COOKIES, FLOOD, View, views
 from .wire import Client, Frame, frame
@@ -38,7 +39,7 @@ class Conformance:
 
     @classmethod
     def setup_class(cls) -> None:
-        """Start the host; pytest and unittest call it once before the first question."""
+        """Start the host; pytest calls it once, before the first question."""
         cls._exit = ExitStack()
         cls._address = cls._exit.enter_context(cls.serve(views(cls.colour)))
 
@@ -46,9 +47,6 @@ class Conformance:
     def teardown_class(cls) -> None:
         """Stop it."""
         cls._exit.close()
-
-    setUpClass = setup_class
-    tearDownClass = teardown_class
 
     def connect(self, target: str, **how: Any) -> Client:
         """Open a connection; see `Client`."""
@@ -219,6 +217,35 @@ class Conformance:
         key = [("Sec-WebSocket-Key", "c2hvcnQ=")]
         with self.connect("/echo", without=["Sec-WebSocket-Key"], headers=key) as client:
             assert client.status == 400
+
+    def test_an_address_that_is_no_websocket_is_an_ordinary_page(self) -> None:
+        with self.connect("/nowhere") as client:
+            assert client.status == 404
+
+    # ----------------------------------------------------------------------------------- compression
+
+    def test_what_is_compressed_is_agreed_on_and_comes_back_right(self) -> None:
+        """RFC 7692 §7."""
+        offer = [("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")]
+        with self.connect("/compressed", headers=offer) as client:
+            agreed = client.headers.get("sec-websocket-extensions", "")
+            assert agreed.startswith("permessage-deflate")
+            message = b"again and " * 1000
+            deflate, inflate = zlib.compressobj(wbits=-9), zlib.decompressobj(wbits=-15)
+            for _ in range(3):
+                data = deflate.compress(message) + deflate.flush(zlib.Z_SYNC_FLUSH)
+                client.send_frames(frame(RSV1 | BINARY, data[:-4]))
+                answer = client.receive_frame()
+                assert answer.compressed
+                assert len(answer.payload) < 1000
+                assert inflate.decompress(answer.payload + b"\x00\x00\xff\xff") == message
+
+    def test_an_offer_that_is_ill_told_is_declined(self) -> None:
+        """RFC 7692 §7.1."""
+        offer = [("Sec-WebSocket-Extensions", "permessage-deflate; server_max_window_bits=7")]
+        with self.connect("/compressed", headers=offer) as client:
+            assert client.status == 101
+            assert "sec-websocket-extensions" not in client.headers
 
     # --------------------------------------------------------------------------------------- closing
 

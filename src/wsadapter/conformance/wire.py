@@ -26,6 +26,7 @@ class Frame(NamedTuple):
     opcode: int
     payload: bytes
     fin: bool = True
+    compressed: bool = False
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, masked: bool = True) -> bytes:
@@ -126,7 +127,7 @@ class Client:
             size = second & 0x7F
             if size > 125:
                 (size,) = unpack("!H" if size == 126 else "!Q", self._exactly(2 if size == 126 else 8))
-            got = Frame(first & 0x0F, self._exactly(size), bool(first & 0x80))
+            got = Frame(first & 0x0F, self._exactly(size), bool(first & 0x80), bool(first & 0x40))
             if got.opcode != PING:
                 return got
             self.send_frames(frame(PONG, got.payload))

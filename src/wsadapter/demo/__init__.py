@@ -29,7 +29,7 @@ async def chat(connection: Connection) -> None:
     async for message in connection:
         try:
             text = json.loads(message)["text"]
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             connection.close(1008, 'say it like this: {"text": "hello"}')
             return
-        connection.send_json({"text": f"Echo: {text}"})
+        await connection.send_json({"text": f"Echo: {text}"})
