@@ -30,7 +30,7 @@ check: .venv/.dev ## formatting, lint and types
 	$(BIN)/pyright
 
 autobahn: .venv/.dev ## the Autobahn test suite (needs a Python 2.7; ARGS="--full-deflate")
-	$(BIN)/python tests/autobahn/run.py $(ARGS)
+	$(BIN)/python -m tests.autobahn $(ARGS)
 
 bench: .venv/.bench ## measure beside the peers (ARGS="--quick")
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from wsadapter import receiver as receiver_module
 from wsadapter.conversation import Conversation
 from wsadapter.deflate import Parameters, PerMessageDeflate
-from wsadapter.errors import RemoteProtocolError
+from wsadapter.errors import ProtocolError
 from wsadapter.options import Deflate, Limits
 from wsadapter.receiver import Message, Receiver
 
@@ -157,7 +157,7 @@ def read(
                         told.controls.append(("pong", bytes(event.payload)))
                     case wsproto.events.CloseConnection():
                         told.code, told.reason = event.code, event.reason or ""
-                    case RemoteProtocolError():
+                    case ProtocolError():
                         told.code = event.close_code
             if not receiver.stalled:
                 break

@@ -69,8 +69,9 @@ def test_who_talks_and_never_listens_is_held_back(client: Client, caplog: pytest
 
 
 def test_pages_of_other_sites_may_not_chat(client: Client) -> None:
-    origin = "Origin: http://elsewhere.example"
-    assert client.ask("/chat/connect", "Upgrade: websocket", origin).status == 403
+    upgrade = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+    assert client.ask("/chat/connect", *upgrade, key, "Origin: http://elsewhere.example").status == 403
 
 
 def test_there_is_nothing_else(client: Client) -> None:

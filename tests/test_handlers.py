@@ -18,7 +18,7 @@ from asgiref.sync import markcoroutinefunction
 from wsadapter import sync
 from wsadapter.capacity import CONNECTIONS, THREADS
 from wsadapter.connection import Connection
-from wsadapter.errors import ConnectionClosed, OutboxFull, Refused, RemoteProtocolError
+from wsadapter.errors import ConnectionClosed, OutboxFull, ProtocolError, Refused
 from wsadapter.messages import Prepared
 from wsadapter.opening import Handler, is_async
 
@@ -189,7 +189,7 @@ def test_a_handler_that_raises_closes_with_1011_is_logged_once_and_tells_the_pee
     ("error", "code"),
     [
         (OutboxFull("too slow"), 1013),
-        (RemoteProtocolError("not our protocol", 1003), 1003),
+        (ProtocolError("not our protocol", 1003), 1003),
         (ConnectionClosed(1000, "of somebody else", object()), 1011),
         (ConnectionClosed(1000, "of nobody"), 1011),
         (Refused(403, "no"), 1011),

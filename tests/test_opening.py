@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
@@ -96,14 +94,6 @@ marked = markcoroutinefunction(partial(returns_a_coroutine).func)
 def test_the_colour_of_a_handler_is_known_before_it_runs(handler: Callable[..., Any], asynchronous: bool) -> None:
     assert is_async(handler) is asynchronous
     assert prepare(Request(), handler).asynchronous is asynchronous
-
-
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="inspect.markcoroutinefunction is new in Python 3.12")
-def test_a_function_marked_by_inspect_is_async() -> None:
-    def handler(connection: Any) -> Any:
-        raise NotImplementedError
-
-    assert is_async(inspect.markcoroutinefunction(handler))  # type: ignore[attr-defined,unused-ignore]
 
 
 def test_an_opening_holds_what_was_agreed_on_and_what_was_asked_for() -> None:

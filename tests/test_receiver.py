@@ -12,7 +12,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from wsadapter.deflate import PerMessageDeflate
-from wsadapter.errors import InvalidMessage, MessageTooBig, RemoteProtocolError
+from wsadapter.errors import InvalidMessage, MessageTooBig, ProtocolError
 from wsadapter.options import Limits
 from wsadapter.receiver import COLLECT, Receiver
 
@@ -56,9 +56,9 @@ def one_by_one(data: bytes) -> list[bytes]:
     return [data[i : i + 1] for i in range(len(data))]
 
 
-def violation(side: Receiver, data: bytes) -> RemoteProtocolError:
+def violation(side: Receiver, data: bytes) -> ProtocolError:
     (seen,) = side.receive(data)
-    assert isinstance(seen, RemoteProtocolError)
+    assert isinstance(seen, ProtocolError)
     assert side.over
     return seen
 

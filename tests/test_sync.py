@@ -20,7 +20,7 @@ from wsadapter.receiver import Message
 from wsadapter.request import Request
 from wsadapter.sync import Connection, Inbox
 
-from .carriers import KIB, MIB, Line, Silent, connect, in_loop, pass_time, turns, until
+from .carriers import KIB, MIB, Line, Silent, clock, connect, in_loop, pass_time, turns, until
 from .streams import BINARY, CLOSE, PING, TEXT, frame
 
 
@@ -566,6 +566,57 @@ def test_when_the_loop_is_shut_down_who_waits_is_told(verb: Callable[[Connection
     asyncio.run(main())
     threads[0].join(10)
     assert outcomes == [outcome]
+
+
+def outcome_of(verb: Callable[[], object]) -> list[str]:
+    """What comes of *verb* in a thread while the loop does not turn."""
+    outcomes: list[str] = []
+
+    def use() -> None:
+        try:
+            outcomes.append(str(verb()))
+        except ConnectionClosed as error:
+            outcomes.append(str(error))
+
+    thread = threading.Thread(target=use, daemon=True)
+    thread.start()
+    thread.join(10)
+    return outcomes
+
+
+@in_loop
+async def test_once_it_is_over_nobody_waits_for_a_loop_that_may_have_made_its_last_turn() -> None:
+    line = connect()
+    connection = Connection(Inbox(line.connection, Limits()), Request())
+    line.say("unread")
+    line.vanish()
+    over = ["the conversation is over: 1006 (the connection was lost without a Close)"]
+    assert outcome_of(connection.read) == ["unread"]
+    assert outcome_of(connection.read) == ["None"]
+    assert outcome_of(connection.close) == ["None"]
+    assert (
+        outcome_of(connection.flush) == outcome_of(connection.ping) == outcome_of(lambda: connection.send("")) == over
+    )
+
+
+@pytest.mark.parametrize("verb", ["read", "close", "flush"])
+@in_loop
+async def test_nor_where_it_is_over_just_when_a_thread_sits_down_to_wait(verb: str) -> None:
+    line = connect()
+    connection = Connection(Inbox(line.connection, Limits()), Request())
+    ring = clock().call_soon_threadsafe
+
+    def vanish_behind(*args: Any, **options: Any) -> Any:
+        try:
+            return ring(*args, **options)
+        finally:
+            clock_of_the_test.call_soon_threadsafe = ring  # type: ignore[method-assign]
+            line.vanish()
+
+    clock_of_the_test = clock()
+    clock_of_the_test.call_soon_threadsafe = vanish_behind  # type: ignore[method-assign, assignment]
+    expected = "the conversation is over: 1006 (the connection was lost without a Close)" if verb == "flush" else "None"
+    assert outcome_of(getattr(connection, verb)) == [expected]
 
 
 def test_a_handler_whose_loop_was_shut_down_ends_in_silence(caplog: pytest.LogCaptureFixture) -> None:

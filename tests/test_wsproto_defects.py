@@ -16,7 +16,7 @@ import wsproto.events
 from wsadapter.closing import close_payload
 from wsadapter.conversation import Conversation
 from wsadapter.deflate import Parameters
-from wsadapter.errors import ConnectionClosed, Refused, RemoteProtocolError
+from wsadapter.errors import ConnectionClosed, ProtocolError, Refused
 from wsadapter.opening import prepare
 from wsadapter.options import Deflate, Limits
 from wsadapter.policy import choose_deflate
@@ -227,7 +227,7 @@ def test_a7_nothing_is_kept_of_what_arrives_after_a_violation() -> None:
 
 def test_a7_a_violation_is_told_apart_from_a_close_with_the_same_code() -> None:
     (violation,) = Receiver(client=False, limits=Limits()).receive(frame(0x3))
-    assert isinstance(violation, RemoteProtocolError)
+    assert isinstance(violation, ProtocolError)
     (close,) = Receiver(client=False, limits=Limits()).receive(frame(CLOSE, b"\x03\xea"))
     assert isinstance(close, wsproto.events.CloseConnection)
     assert violation.close_code == close.code == 1002

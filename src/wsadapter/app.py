@@ -32,8 +32,7 @@ def open(request: Request, handler: Handler, **options: Unpack[Options]) -> Resp
         TypeError, ValueError: *handler* or an option cannot be meant.
     """
     try:
-        opening = prepare(request, handler, **options)
-        upgrade.check(request)
+        opening = prepare(request, handler, check=upgrade.check, **options)
     except Refused as refused:
         return Response.refusal(refused)
     return Response(status=101, headers=opening.headers, opening=opening)

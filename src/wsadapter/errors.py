@@ -2,11 +2,9 @@
 
 WebSocketError
 ├── ConnectionClosed        sending on a conversation that is over; carries its code and reason
-├── ProtocolError           what was said breaks a rule; carries the close code
-│   ├── LocalProtocolError  by us: a mistake in the program, mend it rather than catch it
-│   └── RemoteProtocolError by the peer: nothing wrong here
-│       ├── MessageTooBig   it is bigger than `Limits` allows (1009)
-│       └── InvalidMessage  its content is not what it was read as (1007)
+├── ProtocolError           the peer broke a rule; carries the code to close with
+│   ├── MessageTooBig       it said more than `Limits` allows (1009)
+│   └── InvalidMessage      what it said is not what it was read as (1007)
 ├── OutboxFull              the peer reads too slowly for what is being sent to it
 ├── ConcurrencyError        two readers at once: a mistake in the program
 ├── Unsupported             this host cannot do what was asked, and says which host it is
@@ -21,12 +19,10 @@ __all__ = [
     "ConcurrencyError",
     "ConnectionClosed",
     "InvalidMessage",
-    "LocalProtocolError",
     "MessageTooBig",
     "OutboxFull",
     "ProtocolError",
     "Refused",
-    "RemoteProtocolError",
     "Unsupported",
     "WebSocketError",
 ]
@@ -60,35 +56,26 @@ class ConnectionClosed(WebSocketError):
 
 
 class ProtocolError(WebSocketError):
-    """A rule of the protocol or a limit was broken; see its two subclasses for by whom."""
+    """The peer broke a rule of the protocol, or a limit; the connection is closed with `close_code`.
 
-    close_code = 1002
+    It is never raised to a handler: reading ends.
+    """
+
     status = 400
-
-
-class LocalProtocolError(ProtocolError):
-    """We were about to break the protocol: a mistake in the program that called."""
-
-    close_code = 1011
-    status = 500
-
-
-class RemoteProtocolError(ProtocolError):
-    """The peer broke the protocol; the connection is closed with `close_code`."""
 
     def __init__(self, message: str, close_code: int = 1002) -> None:
         super().__init__(message)
         self.close_code = close_code
 
 
-class MessageTooBig(RemoteProtocolError):
+class MessageTooBig(ProtocolError):
     """A message is bigger, or in more pieces, than `Limits` allows."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, 1009)
 
 
-class InvalidMessage(RemoteProtocolError):
+class InvalidMessage(ProtocolError):
     """A message's content is not what it was read as, such as JSON that is none."""
 
     def __init__(self, message: str) -> None:

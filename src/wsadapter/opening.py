@@ -41,7 +41,7 @@ class Options(TypedDict, total=False):
     compression: Deflate | None
     """Compress messages with clients that can."""
     limits: Limits | None
-    """In place of the host's."""
+    """In place of the host's, all of them: what one does not name has its default again."""
     receive: bool
     """False: the handler only sends. What the client says is dropped, so that it can never fill the inbox."""
     cancel_on_disconnect: bool
@@ -80,13 +80,14 @@ def prepare(
     receive: bool = True,
     cancel_on_disconnect: bool = False,
     context: Context | None = None,
+    check: Callable[[Request], None] | None = None,
 ) -> Opening:
-    """Check and agree; the arguments are those of `open`.
+    """Check and agree; the arguments are those of `open`, and what the host's kind of request is to be held against.
 
     The program's own mistakes raise whatever the request, so that the first visit shows them.
 
     Raises:
-        Refused: 400 or 403; the client is at fault, or comes from a page that may not.
+        Refused: 400 or 403; the client is at fault, or comes from a page that may not. Or what *check* raises.
         TypeError: *handler* is not callable, or an argument is of the wrong type.
         ValueError: An argument that cannot be meant.
     """
@@ -101,6 +102,8 @@ def prepare(
     known = policy.check_origins(origins)
     extra = policy.check_headers(headers)
 
+    if check is not None:
+        check(request)
     policy.check_origin(request, known)
     subprotocol = policy.choose_protocol(request.headers, names, required=require_protocol)
     deflate = None if compression is None else policy.choose_deflate(request.headers, compression)

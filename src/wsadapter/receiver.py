@@ -17,7 +17,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 
 from .closing import BAD_GATEWAY
 from .deflate import PerMessageDeflate
-from .errors import InvalidMessage, MessageTooBig, RemoteProtocolError
+from .errors import InvalidMessage, MessageTooBig, ProtocolError
 from .frames import apply_mask, scan
 from .options import Limits
 
@@ -26,7 +26,7 @@ __all__ = ["Event", "Message", "Receiver"]
 Message: TypeAlias = str | bytes
 """One message: text is `str`, binary is `bytes`."""
 
-Event: TypeAlias = Ping | Pong | CloseConnection | RemoteProtocolError
+Event: TypeAlias = Ping | Pong | CloseConnection | ProtocolError
 """What is no message: a control frame of the peer's, or how it broke the protocol. The last two end all."""
 
 COLLECT: Final = 64 * 1024
@@ -103,7 +103,7 @@ class Receiver:
         events: list[Event] = []
         try:
             self._read(data, position, events)
-        except RemoteProtocolError as violation:
+        except ProtocolError as violation:
             events.append(violation)
             self.over = True
         return events
@@ -208,7 +208,7 @@ class Receiver:
         self._pieces = []
         self._fragments = self._size = 0
 
-    def _violation(self, event: CloseConnection) -> RemoteProtocolError:
+    def _violation(self, event: CloseConnection) -> ProtocolError:
         """What wsproto reports as a Close, though the peer sent none: told apart by its state."""
         match event.code:
             case 1009:
@@ -218,7 +218,7 @@ class Receiver:
                     "text that is not UTF-8" if event.reason != "error in extension" else "broken compressed data"
                 )
             case _:
-                return RemoteProtocolError(event.reason or "")
+                return ProtocolError(event.reason or "")
 
     def _is_collected(self, header: _Header) -> bool:
         plain = header.first in (0x81, 0x82) and header.masked is not self._client

@@ -277,7 +277,8 @@ class Inbox:
             signal = _Signal()
             if not connection.post(connection.await_message, signal):
                 return None  # the loop is closed
-            if not signal.wait(timeout):
+            # Once it is over, nobody knows how long the loop still turns.
+            if not connection.closed and not signal.wait(timeout):
                 connection.post(connection.forget_reader, signal)
                 if not connection.closed:
                     raise TimeoutError(f"no message within {timeout} seconds")
@@ -312,26 +313,36 @@ class Inbox:
         try:
             self._wait(self._connection.close(code, reason), here=None)
         except ConnectionClosed:
-            pass  # with its loop
+            pass  # as it should be
 
     def _wait(self, coroutine: Coroutine[Any, Any, T], here: T) -> T:
         """Wait in this thread for what is done on the loop; the loop's own thread gets *here* at once.
 
         Raises:
-            ConnectionClosed: The loop is closed, or was while we waited.
+            ConnectionClosed: The conversation is over, or the loop is closed, or was while we waited.
         """
         if get_ident() == self._loop_thread:
             coroutine.close()
             return here
+        carrier = self._connection.carrier
+        if self._is_over():
+            coroutine.close()
+            raise ConnectionClosed(carrier.close_code or 1006, carrier.close_reason or "")
         try:
             waiting = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except RuntimeError:
             coroutine.close()
             raise ConnectionClosed(1006, "the event loop is closed") from None
+        if self._is_over():
+            waiting.cancel()  # nobody knows how long the loop still turns
         try:
             return waiting.result()
         except CancelledError:
-            raise ConnectionClosed(1006, "the event loop was shut down") from None
+            reason = carrier.close_reason or "the event loop was shut down"
+            raise ConnectionClosed(carrier.close_code or 1006, reason) from None
+
+    def _is_over(self) -> bool:
+        return self._connection.carrier.closed
 
 
 class _Signal:

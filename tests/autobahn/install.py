@@ -1,6 +1,6 @@
 """Installs the Autobahn test suite, which only knows Python 2.7, into .cache/autobahn and says where `wstest` is.
 
-Run by run.py. By hand: `python tests/autobahn/install.py`.
+By hand: `python tests/autobahn/install.py`.
 """
 
 import hashlib

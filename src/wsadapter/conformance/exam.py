@@ -200,10 +200,11 @@ class Conformance:
     def test_a_visitor_who_wants_no_websocket_is_told_what_is_here(self) -> None:
         """RFC 9110 §15.5.22: 426 names the protocol to upgrade to."""
         bare = ("Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version")
-        with self.connect("/echo", without=bare) as client:
-            assert client.status == 426
-            assert client.headers.get("upgrade", "").lower() == "websocket"
-            assert b"WebSocket" in client.body
+        for path in ("/echo", "/required"):
+            with self.connect(path, without=bare) as client:
+                assert client.status == 426
+                assert client.headers.get("upgrade", "").lower() == "websocket"
+                assert b"WebSocket" in client.body
 
     def test_another_version_is_refused_with_the_one_we_speak(self) -> None:
         """RFC 6455 §4.4."""

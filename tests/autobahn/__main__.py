@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from install import CACHE, install
+from .install import CACHE, install
 
 # The byte hosts: what is started, and where to reach it.
 TARGETS: Mapping[str, str] = {

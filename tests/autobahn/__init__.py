@@ -1,0 +1,1 @@
+"""The Autobahn test suite as a gate: `python -m tests.autobahn`."""
