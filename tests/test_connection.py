@@ -1302,6 +1302,17 @@ async def test_being_woken_for_nothing_is_no_message() -> None:
     reading.cancel()
 
 
+@in_loop
+async def test_who_waits_no_longer_does_not_take_the_place_of_who_does() -> None:
+    line = connect()
+    first, second = (asyncio.get_running_loop().create_future() for _ in range(2))
+    line.connection.await_message(second)
+    line.connection.forget_reader(first)
+    line.say("for the second")
+    assert second.done()
+    assert not first.done()
+
+
 # ------------------------------------------------------------------------------------------------------ rooms
 
 

@@ -619,6 +619,23 @@ async def test_nor_where_it_is_over_just_when_a_thread_sits_down_to_wait(verb: s
     assert outcome_of(getattr(connection, verb)) == [expected]
 
 
+@in_loop
+async def test_the_end_that_comes_with_the_timeout_is_the_end() -> None:
+    line = connect()
+    connection = Connection(Inbox(line.connection, Limits()), Request())
+
+    post = asynchronous.Connection.post
+
+    def vanish_meanwhile(of: asynchronous.Connection, call: Callable[..., object], *args: Any) -> bool:
+        if call == of.forget_reader:
+            line.vanish()
+        return post(of, call, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asynchronous.Connection, "post", vanish_meanwhile)
+        assert outcome_of(lambda: connection.read(timeout=0)) == ["None"]
+
+
 def test_a_handler_whose_loop_was_shut_down_ends_in_silence(caplog: pytest.LogCaptureFixture) -> None:
     @in_loop
     async def run() -> None:
