@@ -366,15 +366,21 @@ class Silent:
     def __init__(self) -> None:
         self.messages: deque[Message] = deque()
 
-    def send(self, message: Message, compress: bool) -> bool:
+    paused = False
+
+    def check_room(self, more: int) -> None: ...
+
+    def send(self, message: Message, compress: bool, *, admitted: bool = False) -> bool:
         return True
 
-    def send_prepared(self, prepared: Prepared) -> None: ...
+    def send_prepared(self, prepared: Prepared, *, admitted: bool = False) -> None: ...
 
     def flush(self) -> None: ...
 
     def settle(self) -> bool:
         return False
+
+    def read_on(self) -> None: ...
 
     def ping(self, answered: Callable[[float], None]) -> None:
         raise Unsupported("ping: the server asgi-x frames for us, and has no verb for it")

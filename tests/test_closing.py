@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsadapter.closing import ABNORMAL, NO_STATUS, check_code, close_payload
+from wsadapter.closing import ABNORMAL, NO_STATUS, check_close, close_payload
 
 from .streams import examples
 
@@ -17,11 +17,16 @@ def test_only_codes_that_an_endpoint_may_send_pass() -> None:
     """RFC 6455 §7.4.1, §7.4.2"""
     for code in range(-1, 65537):
         if code in SENDABLE:
-            check_code(code)
+            check_close(code, "")
         else:
             with pytest.raises(ValueError, match=f"close code {code} may not be sent"):
-                check_code(code)
+                check_close(code, "")
     assert not SENDABLE & {NO_STATUS, ABNORMAL}
+
+
+def test_a_reason_is_text() -> None:
+    with pytest.raises(TypeError, match="a close reason is a str, not bytes"):
+        check_close(1000, b"bye")  # type: ignore[arg-type]
 
 
 def test_a_close_without_a_code_is_empty() -> None:

@@ -175,7 +175,7 @@ def test_without_an_agreement_nothing_is_compressed() -> None:
 
 
 def test_a_message_that_was_not_queued_leaves_the_context_as_it_was() -> None:
-    pair = Pair(deflate=parameters(), limits=Limits(outbox_hard=0))
+    pair = Pair(deflate=parameters(), limits=Limits(outbox=1, outbox_hard=1))
     pair.server.send("one")
     with pytest.raises(OutboxFull):
         pair.server.send("two")
@@ -244,7 +244,7 @@ def test_a_ping_that_came_before_the_peers_close_is_answered_too() -> None:
 
 def test_a_ping_after_our_close_is_swallowed() -> None:
     """RFC 6455 §5.5.1: nothing follows a Close."""
-    side = conversation(outbox=0)
+    side = conversation(outbox=1)
     side.send("x")
     side.report_backlog(len(side.data_to_send()), 0.0)
     side.receive_data(frame(PING, b"held back"), 0.0)
@@ -699,7 +699,7 @@ def test_there_is_room_until_the_outbox_is_full() -> None:
 
 
 def test_a_send_beyond_the_hard_limit_is_not_queued() -> None:
-    side = conversation(outbox_hard=100)
+    side = conversation(outbox=100, outbox_hard=100)
     side.send(b"x" * 1000)
     acts: list[Callable[[], object]] = [partial(side.send, "more"), partial(side.send_frame, b"more")]
     for act in acts:
@@ -969,7 +969,7 @@ def test_every_message_of_a_legal_stream_is_read(stream: Stream, where: list[int
 def test_whatever_a_peer_says_is_answered_by_what_a_peer_may_read(
     stream: Stream, where: list[int], acts: list[str], receive: bool
 ) -> None:
-    limits = Limits(message_size=300, inbox=100, outbox_hard=10_000)
+    limits = Limits(message_size=300, inbox=100, outbox=10_000, outbox_hard=10_000)
     side = Conversation(client=stream.client, limits=limits, now=0.0, deflate=stream.deflate, receive=receive)
     now, said = 0.0, list[bytes]()
     for i, chunk in enumerate(cut(stream.data, where)):

@@ -41,9 +41,16 @@ def test_the_defaults_are_those_that_are_documented() -> None:
 def test_no_limit_is_below_zero(name: str) -> None:
     zero: dict[str, Any] = {name: 0}
     below: dict[str, Any] = {name: -1}
-    assert getattr(Limits(**zero), name) == 0
+    if not name.startswith("outbox"):
+        assert getattr(Limits(**zero), name) == 0
     with pytest.raises(ValueError, match=rf"Limits\({name}=-1\): must not be below zero"):
         Limits(**below)
+
+
+@pytest.mark.parametrize(("outbox", "hard"), [(0, 10), (11, 10)])
+def test_the_outbox_has_room_and_its_hard_limit_more(outbox: int, hard: int) -> None:
+    with pytest.raises(ValueError, match=f"outbox={outbox}"):
+        Limits(outbox=outbox, outbox_hard=hard)
 
 
 @pytest.mark.parametrize(

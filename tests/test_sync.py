@@ -430,7 +430,9 @@ async def test_on_the_loops_own_thread_nothing_waits() -> None:
         connection: Connection = await ask(lambda c: c)
         line.wire.stuck = True
         connection.send(b"x" * 2 * MIB)
-        connection.flush()
+        for verb in (connection.flush, connection.ping):
+            with pytest.raises(RuntimeError, match="would block the event loop"):
+                verb()
         with pytest.raises(OutboxFull):
             connection.send("x")
         connection.close(4000)

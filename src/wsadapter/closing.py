@@ -5,7 +5,7 @@ from __future__ import annotations
 from struct import pack
 from typing import Final
 
-__all__ = ["ABNORMAL", "NO_STATUS", "check_code", "close_payload"]
+__all__ = ["ABNORMAL", "NO_STATUS", "check_close", "close_payload"]
 
 NO_STATUS: Final = 1005
 """The peer's Close had no code (RFC 6455 §7.1.5); never sent."""
@@ -22,14 +22,17 @@ REASON_SIZE = 123
 """Bytes of UTF-8 that a reason has room for in a control frame, behind the code (RFC 6455 §5.5)."""
 
 
-def check_code(code: int) -> None:
-    """Hold a code that a program wants to close with against RFC 6455 §7.4.
+def check_close(code: int, reason: str) -> None:
+    """Hold what a program wants to close with against RFC 6455 §7.4.
 
     Raises:
         ValueError: A code that no endpoint may send, such as 1006.
+        TypeError: A reason that is no `str`.
     """
     if code not in _SENDABLE and not 3000 <= code <= 4999:
-        raise ValueError(f"close code {code!r} may not be sent: use 1000, 1001, 1008, 1011 or 3000 to 4999")
+        raise ValueError(f"close code {code!r} may not be sent: 1000 to 1003, 1007 to 1014 and 3000 to 4999 may")
+    if not isinstance(reason, str):  # pyright: ignore[reportUnnecessaryIsInstance]  who calls may not be typed
+        raise TypeError(f"a close reason is a str, not {type(reason).__name__}")
 
 
 def close_payload(code: int, reason: str = "") -> bytes:

@@ -10,10 +10,11 @@ import asyncio
 from _thread import get_ident
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from .closing import check_code
+from .closing import check_close
 from .door import Door
 from .errors import ConcurrencyError, ConnectionClosed, InvalidMessage, OutboxFull
 from .messages import BytesLike, Prepared, as_binary, as_message, as_text, decode_json, encode_json
@@ -58,12 +59,26 @@ class Carrier(Protocol):
         """Whether less waits for the peer than `Limits.outbox`, and a turn of the loop is not overdue."""
         ...
 
-    def send(self, message: Message, compress: bool) -> bool:
-        """Queue a message, or raise `ConnectionClosed` or `OutboxFull`; returns `has_room`."""
+    paused: bool
+    """The inbox is full, and what the peer sends is not read: call `read_on` when messages were taken."""
+
+    def check_room(self, more: int) -> None:
+        """Raise `ConnectionClosed` or `OutboxFull` unless a message can be sent, while *more* bytes come before it.
+
+        The one method that any thread may call.
+        """
         ...
 
-    def send_prepared(self, prepared: Prepared) -> None:
-        """Queue a message that goes to many."""
+    def send(self, message: Message, compress: bool, *, admitted: bool = False) -> bool:
+        """Queue a message, after `check_room` unless it was *admitted* by that; returns `has_room`."""
+        ...
+
+    def send_prepared(self, prepared: Prepared, *, admitted: bool = False) -> None:
+        """Queue a message that goes to many, likewise."""
+        ...
+
+    def read_on(self) -> None:
+        """Read what the peer sends again, if the inbox has room."""
         ...
 
     def flush(self) -> None:
@@ -147,8 +162,6 @@ class Connection:
     __slots__ = (
         "__weakref__",
         "_door",
-        "_held",
-        "_held_size",
         "_limits",
         "_loop",
         "_reader",
@@ -180,8 +193,6 @@ class Connection:
         self._reader: Reader | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self._door: Door | None = None
-        self._held: deque[tuple[Message, bool, int]] | None = None  # from other threads, and the outbox was full
-        self._held_size = 0
 
     def __repr__(self) -> str:
         state = "open" if not self.closed else f"closed {self.close_code or ''}".rstrip()
@@ -220,22 +231,25 @@ class Connection:
         Raises:
             ConcurrencyError: Somebody else is reading this connection.
         """
-        messages = self.carrier.messages
-        if messages and self._reader is None:
-            return messages.popleft()
-        return await self._wait_for_message()
+        carrier = self.carrier
+        if (not carrier.messages or self._reader is not None) and not await self._wait_for_message():
+            return None
+        message = carrier.messages.popleft()
+        if carrier.paused:
+            carrier.read_on()
+        return message
 
     def __aiter__(self) -> Self:
         """Iterate over the messages until the conversation ends."""
         return self
 
     async def __anext__(self) -> Message:
-        messages = self.carrier.messages
-        if messages and self._reader is None:
-            return messages.popleft()
-        message = await self._wait_for_message()
-        if message is None:
+        carrier = self.carrier
+        if (not carrier.messages or self._reader is not None) and not await self._wait_for_message():
             raise StopAsyncIteration
+        message = carrier.messages.popleft()
+        if carrier.paused:
+            carrier.read_on()
         return message
 
     async def read_json(self) -> Any:
@@ -256,24 +270,25 @@ class Connection:
             self.close(error.close_code, str(error))
             return None
 
-    async def _wait_for_message(self) -> Message | None:
+    async def _wait_for_message(self) -> bool:
+        """Wait until there is one to take; False when none will come."""
         if self._reader is not None:
             raise ConcurrencyError("another task is reading this connection: let one read and hand on")
         carrier = self.carrier
-        messages = carrier.messages
         while True:
             over = carrier.settle()
-            if messages:
-                return messages.popleft()
-            if over:
-                return None
-            self._reader = waiter = self._loop.create_future()
-            try:
-                await waiter
-            finally:
-                self._reader = None
-            if messages:
-                return messages.popleft()
+            if carrier.messages:
+                await asyncio.sleep(0)  # what had stalled inflates piece by piece: others have a turn in between
+            elif over:
+                return False
+            else:
+                self._reader = waiter = self._loop.create_future()
+                try:
+                    await waiter
+                finally:
+                    self._reader = None
+            if carrier.messages:
+                return True
 
     # ---------------------------------------------------------------------------------------- sending
 
@@ -350,6 +365,7 @@ class Connection:
 
         Raises:
             ConnectionClosed: The conversation is over, or ends meanwhile.
+            TimeoutError: No answer within `Limits.ping_timeout`; where unread messages fill the inbox, it is not read.
             Unsupported: The host does not let us ping.
         """
         answer: list[float] = []
@@ -360,7 +376,11 @@ class Connection:
 
         self._check_open()
         self.carrier.ping(answered)
-        await self._wait(lambda: bool(answer) or self.closed)
+        try:
+            async with asyncio.timeout(self._limits.ping_timeout):
+                await self._wait(lambda: bool(answer) or self.closed)
+        except TimeoutError:
+            raise TimeoutError(f"no answer to the ping within {self._limits.ping_timeout} seconds") from None
         if not answer:
             self._check_open()
         return answer[0]
@@ -372,10 +392,9 @@ class Connection:
         Closing again does nothing. *reason* is cut at 123 bytes of UTF-8.
 
         Raises:
-            ValueError: *code* may not be sent (RFC 6455 §7.4): 1000, 1001, 1003, 1008, 1011 and 3000 to 4999 may.
+            ValueError: *code* may not be sent: 1000 to 1003, 1007 to 1014 and 3000 to 4999 may (RFC 6455 §7.4).
         """
-        check_code(code)
-        as_text(reason)
+        check_close(code, reason)
         if get_ident() == self._thread:
             self.carrier.close(code, reason)
         else:
@@ -395,49 +414,30 @@ class Connection:
 
     @property
     def posted(self) -> int:
-        """Bytes of messages sent from other threads that have not reached the loop, or the outbox since."""
-        return self._held_size + (0 if self._door is None else self._door.size)
+        """Bytes of messages sent from other threads that have not reached the loop."""
+        return 0 if self._door is None else self._door.size
 
     def _send_from_elsewhere(self, message: Message, compress: bool) -> Sent:
         size = len(message.encode()) if isinstance(message, str) else len(message)
-        self._post_to_send(self._send_posted, message, compress, size, size=size)
+        self._post_to_send(self._send_posted, message, compress, size=size)
         return Sent(self._wait_for_room)
 
     def _post_to_send(self, call: Callable[..., None], *args: Any, size: int) -> None:
-        self._check_open()
-        if self.posted > self._limits.outbox_hard:
-            raise OutboxFull(f"{self.posted} bytes wait for the event loop or the peer: send at their pace")
+        try:
+            self.carrier.check_room(self.posted)
+        except ConnectionClosed as error:
+            error.connection = self
+            raise
         if not self.post(call, *args, size=size):
             raise ConnectionClosed(1006, "the event loop is closed", self)
 
-    def _send_posted(self, message: Message, compress: bool, size: int) -> None:
-        if self._held is None:
-            self._held = deque()
-        self._held.append((message, compress, size))
-        self._held_size += size
-        self._send_held()
-
-    def _send_held(self) -> None:
-        """Send what came from other threads, as far as the outbox takes it: none is left out, or overtakes another."""
-        held = self._held
-        while held:
-            message, compress, size = held[0]
-            try:
-                self.carrier.send(message, compress)
-            except OutboxFull:
-                return
-            except ConnectionClosed:
-                held.clear()  # between the call and now the peer went: as if it had been lost on the way
-                self._held_size = 0
-                return
-            held.popleft()
-            self._held_size -= size
+    def _send_posted(self, message: Message, compress: bool) -> None:
+        with suppress(ConnectionClosed):  # it went since the call: as if the message had been lost on the way
+            self.carrier.send(message, compress, admitted=True)
 
     def _send_posted_prepared(self, prepared: Prepared) -> None:
-        try:
-            self.carrier.send_prepared(prepared)
-        except (ConnectionClosed, OutboxFull):
-            pass  # as above, or one of those that a broadcast does not wait for
+        with suppress(ConnectionClosed):
+            self.carrier.send_prepared(prepared, admitted=True)
 
     # ---------------------------------------------------------------------------------------- waiting
 
@@ -463,8 +463,6 @@ class Connection:
 
     def wake_waiters(self) -> None:
         """The carrier has room, an answer or the end for whoever waits for those."""
-        if self._held:
-            self._send_held()
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

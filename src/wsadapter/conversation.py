@@ -22,7 +22,7 @@ from typing import Final
 
 from wsproto.events import CloseConnection, Ping, Pong
 
-from .closing import ABNORMAL, check_code, close_payload
+from .closing import ABNORMAL, check_close, close_payload
 from .deflate import Parameters, PerMessageDeflate
 from .errors import ConnectionClosed, OutboxFull
 from .frames import BINARY, CLOSE, PING, PONG, RSV1, TEXT, build
@@ -249,16 +249,18 @@ class Conversation:
 
     # ---------------------------------------------------------------------------------------- writing
 
-    def send(self, message: Message, *, compress: bool = True) -> None:
-        """Queue one message.
+    def send(self, message: Message, *, compress: bool = True, admitted: bool = False) -> None:
+        """Queue one message; *admitted* says that `check_room` has let it pass.
 
         Raises:
             ConnectionClosed: The conversation is over, or closing.
             OutboxFull: `Limits.outbox_hard` is reached; the message is not queued.
             UnicodeEncodeError: A lone surrogate, which UTF-8 cannot tell; the message is not queued.
         """
-        if self.state is not State.OPEN or self._backlog + self.queued > self._limits.outbox_hard:
-            self._check_room()
+        if self.state is not State.OPEN:
+            self.check_open()
+        if self._backlog + self.queued > self._limits.outbox_hard and not admitted:
+            self.check_room()
         opcode, payload = (TEXT, message.encode()) if isinstance(message, str) else (BINARY, message)
         if self._deflate is not None and compress and len(payload) >= self._threshold:
             opcode, payload = RSV1 | opcode, self._deflate.deflate(payload)
@@ -266,13 +268,15 @@ class Conversation:
         self._out.append(frame)
         self.queued += len(frame)
 
-    def send_frame(self, frame: bytes) -> None:
+    def send_frame(self, frame: bytes, *, admitted: bool = False) -> None:
         """Queue one message that is a frame already, made for many; only a server may (RFC 6455 §5.3).
 
         Raises:
             ConnectionClosed, OutboxFull: As `send` does.
         """
-        self._check_room()
+        self.check_open()
+        if not admitted:
+            self.check_room()
         self._out.append(frame)
         self.queued += len(frame)
 
@@ -308,7 +312,12 @@ class Conversation:
     @property
     def has_room(self) -> bool:
         """Whether less than `Limits.outbox` waits for the peer."""
-        return self._backlog + self.queued < self._limits.outbox
+        return self.waiting < self._limits.outbox
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for the peer to take them."""
+        return self._backlog + self.queued
 
     def report_backlog(self, size: int, now: float) -> None:
         """Tell how many bytes of what was written the network has not taken."""
@@ -324,12 +333,15 @@ class Conversation:
         if self.state is not State.OPEN:
             raise ConnectionClosed(self.close_code or ABNORMAL, self.close_reason or "")
 
-    def _check_room(self) -> None:
+    def check_room(self, more: int = 0) -> None:
+        """Raise `ConnectionClosed` or `OutboxFull` unless one more message can be sent.
+
+        *more* bytes are on their way here. The message to come does not count: one of any size can be sent.
+        """
         self.check_open()
-        # What waits already counts, and not the message to come: one of any size can be sent.
-        if self._backlog + self.queued > self._limits.outbox_hard:
+        if self.waiting + more > self._limits.outbox_hard:
             raise OutboxFull(
-                f"{self._backlog + self.queued} bytes wait for a peer that does not take them:"
+                f"{self.waiting + more} bytes wait for a peer that does not take them:"
                 " await the sends, or flush(), to go at its pace"
             )
 
@@ -369,7 +381,7 @@ class Conversation:
         Raises:
             ValueError: A code that may not be sent.
         """
-        check_code(code)
+        check_close(code, reason)
         self.now = now
         if self.state is not State.OPEN:
             return

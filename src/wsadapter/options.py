@@ -76,6 +76,8 @@ class Limits:
             value = getattr(self, field.name)
             if value is not None and value < 0:
                 raise ValueError(f"Limits({field.name}={value!r}): must not be below zero")
+        if not 0 < self.outbox <= self.outbox_hard:
+            raise ValueError(f"Limits(outbox={self.outbox!r}): must be above zero, and not above outbox_hard")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ import signal
 import ssl as tls
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from .app import App, is_websocket, open
 from .http import Response
@@ -30,6 +30,8 @@ from .streams import Host, HTTPProtocol, serve_stream
 __all__ = ["App", "Request", "Response", "Server", "is_websocket", "open", "serve", "serve_socket", "serve_stream"]
 
 logger = logging.getLogger("wsadapter")
+
+LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(message)s"
 
 
 def serve(
@@ -43,9 +45,12 @@ def serve(
 ) -> None:
     """Serve *app* until SIGTERM or SIGINT, then drain and return; see `Server` for the arguments.
 
+    It logs to stderr, unless the program has set logging up.
+
     Raises:
         OSError: The address cannot be had; most often it is in use.
     """
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)  # nothing where the program has set it up
     asyncio.run(Server(app, host, port, ssl=ssl, unix=unix, limits=limits).run())
 
 

@@ -12,10 +12,10 @@ import threading
 from _thread import get_ident
 from collections.abc import Coroutine, Generator, Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TypeVar
 
-from .closing import check_code
+from .closing import check_close
 from .connection import Connection as AsyncConnection
 from .connection import Sent
 from .errors import ConcurrencyError, ConnectionClosed, InvalidMessage, OutboxFull
@@ -210,6 +210,7 @@ class Connection:
 
         Raises:
             ConnectionClosed: The conversation is over, or ends meanwhile.
+            TimeoutError: No answer within `Limits.ping_timeout`; where unread messages fill the inbox, it is not read.
             Unsupported: The host does not let us ping.
         """
         with self._own():
@@ -222,10 +223,10 @@ class Connection:
         cut at 123 bytes of UTF-8.
 
         Raises:
-            ValueError: *code* may not be sent (RFC 6455 §7.4): 1000, 1001, 1003, 1008, 1011 and 3000 to 4999 may.
+            ValueError: *code* may not be sent: 1000 to 1003, 1007 to 1014 and 3000 to 4999 may (RFC 6455 §7.4).
         """
-        check_code(code)
-        self._carrier.close(code, as_text(reason))
+        check_close(code, reason)
+        self._carrier.close(code, reason)
 
     def _send(self, message: Message, compress: bool) -> None:
         with self._own():
@@ -271,9 +272,13 @@ class Inbox:
         messages = connection.carrier.messages
         while True:
             try:
-                return messages.popleft()
+                message = messages.popleft()
             except IndexError:
                 pass  # the loop may empty it under our hands, so there is no looking before
+            else:
+                if connection.carrier.paused:
+                    connection.post(connection.carrier.read_on)
+                return message
             signal = _Signal()
             if not connection.post(connection.await_message, signal):
                 return None  # the loop is closed
@@ -289,7 +294,7 @@ class Inbox:
         connection = self._connection
         sent = self._send(message, compress)
         if connection.posted > self._limits.outbox or not connection.carrier.has_room:
-            self._wait(sent, here=None)
+            self._wait_elsewhere(sent)
 
     def _send(self, message: Message, compress: bool) -> Sent:
         while True:
@@ -298,32 +303,37 @@ class Inbox:
             except OutboxFull:  # by what others have sent
                 if get_ident() == self._loop_thread:
                     raise
-                self._wait(self._connection.flush(), here=None)
+                self._wait(self._connection.flush())
 
     def send_prepared(self, prepared: Prepared) -> None:
         self._connection.send_prepared(prepared)
 
     def flush(self) -> None:
-        self._wait(self._connection.flush(), here=None)
+        self._wait(self._connection.flush())
 
     def ping(self) -> float:
-        return self._wait(self._connection.ping(), here=0.0)
+        return self._wait(self._connection.ping())
 
     def close(self, code: int, reason: str) -> None:
-        try:
-            self._wait(self._connection.close(code, reason), here=None)
-        except ConnectionClosed:
-            pass  # as it should be
+        closing = self._connection.close(code, reason)
+        with suppress(ConnectionClosed):  # as it should be
+            self._wait_elsewhere(closing)
 
-    def _wait(self, coroutine: Coroutine[Any, Any, T], here: T) -> T:
-        """Wait in this thread for what is done on the loop; the loop's own thread gets *here* at once.
+    def _wait_elsewhere(self, sent: Sent) -> None:
+        """Wait for *sent*, which has begun already; but not on the loop's own thread."""
+        if get_ident() != self._loop_thread:
+            self._wait(sent)
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Wait in this thread for what is done on the loop.
 
         Raises:
             ConnectionClosed: The conversation is over, or the loop is closed, or was while we waited.
+            RuntimeError: This is the loop's own thread, which would wait for itself.
         """
         if get_ident() == self._loop_thread:
             coroutine.close()
-            return here
+            raise RuntimeError("this would block the event loop that it waits for: call it in another thread")
         carrier = self._connection.carrier
         if self._is_over():
             coroutine.close()

@@ -81,13 +81,13 @@ class TransportCarrier(asyncio.BufferedProtocol):
         "_in_turn",
         "_loop",
         "_over",
-        "_paused",
         "_timer",
         "_transport",
         "_turn",
         "_turn_is_due",
         "connection",
         "messages",
+        "paused",
         "session",
     )
 
@@ -120,7 +120,7 @@ class TransportCarrier(asyncio.BufferedProtocol):
         self._in_turn = False  # `_turn` has us
         self._turn_is_due = False  # much was sent in this turn: whoever waits for room waits for its end
         self._blocked = False  # the transport holds more than it likes
-        self._paused = False
+        self.paused = False
         self._closed_here = False
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
@@ -206,15 +206,18 @@ class TransportCarrier(asyncio.BufferedProtocol):
     def has_room(self) -> bool:
         return not self._turn_is_due and self._conversation.has_room
 
-    def send(self, message: Message, compress: bool) -> bool:
-        self._conversation.send(message, compress=compress)
+    def check_room(self, more: int) -> None:
+        self._conversation.check_room(more)
+
+    def send(self, message: Message, compress: bool, *, admitted: bool = False) -> bool:
+        self._conversation.send(message, compress=compress, admitted=admitted)
         return self._has_sent()
 
-    def send_prepared(self, prepared: Prepared) -> None:
+    def send_prepared(self, prepared: Prepared, *, admitted: bool = False) -> None:
         if self._client:  # whose every frame has a mask of its own
-            self._conversation.send(prepared.message, compress=False)
+            self._conversation.send(prepared.message, compress=False, admitted=admitted)
         else:
-            self._conversation.send_frame(prepared.frame)
+            self._conversation.send_frame(prepared.frame, admitted=admitted)
         self._has_sent()
 
     def flush(self) -> None:
@@ -225,7 +228,7 @@ class TransportCarrier(asyncio.BufferedProtocol):
 
     def settle(self) -> bool:
         over = self._conversation.settle()
-        self._read_on()
+        self.read_on()
         if self._conversation.attention:
             self._attend()
         else:
@@ -234,21 +237,22 @@ class TransportCarrier(asyncio.BufferedProtocol):
 
     def ping(self, answered: Callable[[float], None]) -> None:
         self._conversation.ping(self._loop.time(), answered)
-        self._read_on()  # or the answer would not come
+        self.read_on()  # or the answer would not come
         self._attend()
 
     def close(self, code: int, reason: str) -> None:
         self._closed_here = self._closed_here or self.open
         self._conversation.close(self._loop.time(), code, reason)
-        if self._paused:
+        if self.paused:
             self._resume()
         self._attend()
 
     # ---------------------------------------------------------------------------- what the server calls
 
     def shut_down(self) -> None:
-        """The server stops: reading ends, and the peer is told."""
+        """The server stops: reading ends, the peer is told, and a handler opened so is cancelled."""
         self.close(1001, "the server is shutting down")
+        self.session.disconnect()
 
     def abort(self) -> None:
         """The time to end is over: cut the transport, and cancel the handler."""
@@ -295,7 +299,7 @@ class TransportCarrier(asyncio.BufferedProtocol):
             if not self._closed_here:
                 self.session.disconnect()
             if transport is not None and not self._conversation.aborted:
-                if self._paused:
+                if self.paused:
                     self._resume()
                 if self._conversation.lingers:
                     half_close(transport)
@@ -305,17 +309,17 @@ class TransportCarrier(asyncio.BufferedProtocol):
             transport.abort()
 
     def _pause(self) -> None:
-        if not self._paused and not self._closing and self._transport is not None:
-            self._paused = True
+        if not self.paused and not self._closing and self._transport is not None:
+            self.paused = True
             self._conversation.pause()
             self._transport.pause_reading()
 
-    def _read_on(self) -> None:
-        if self._paused and self._conversation.wants_data:
+    def read_on(self) -> None:
+        if self.paused and self._conversation.wants_data:
             self._resume()
 
     def _resume(self) -> None:
-        self._paused = False
+        self.paused = False
         self._conversation.resume(self._loop.time())
         if self._transport is not None:
             self._transport.resume_reading()
