@@ -622,12 +622,12 @@ def test_reading_pauses_while_the_inbox_is_full() -> None:
     side = conversation(inbox=100)
     wanted = []
     for act in (
-        partial(side.receive_data, frame(TEXT, b"x" * 40), 0.0),
+        partial(side.receive_data, frame(TEXT, b"x" * 20), 0.0),
         partial(side.receive_data, frame(TEXT, b"x" * 60), 0.0),
         side.messages.popleft,
         side.messages.popleft,
         side.settle,
-        partial(side.receive_data, frame(TEXT, b"x" * 40), 0.0),
+        partial(side.receive_data, frame(TEXT, b"x" * 20), 0.0),
     ):
         act()
         wanted.append(side.wants_data)
@@ -834,21 +834,54 @@ def test_two_that_say_nothing_stay_together() -> None:
     assert pair.server.state is pair.client.state is State.OPEN
 
 
-def test_the_keepalive_stands_still_while_we_do_not_read() -> None:
+def test_the_keepalive_asks_and_blames_nobody_while_we_do_not_read() -> None:
+    """Whoever is lost is met by what is sent to it; whoever is there cannot answer."""
     side = conversation()
     side.pause()
+    for at in (20.0, 40.0, 60.0):
+        assert side.deadline() == at
+        side.on_time(at)
+        assert [seen.opcode for seen in sent(side)] == [PING]
+    assert side.state is State.OPEN
+    side.resume(70.0)
+    assert side.deadline() == 90.0
+
+
+def test_without_an_interval_nobody_is_asked_while_we_do_not_read() -> None:
+    side = conversation(ping_interval=None)
+    side.pause()
     assert side.deadline() is None
-    side.on_time(1000.0)
-    assert not side.has_data
-    side.resume(1000.0)
-    assert side.deadline() == 1020.0
+
+
+def test_a_slow_peer_that_takes_what_waits_for_it_is_alive() -> None:
+    """The ping is behind what waits, and the answer behind the ping."""
+    side = conversation()
+    side.send(b"x" * 1000)
+    size = len(side.data_to_send())
+    side.report_backlog(size, 0.0)
+    side.on_time(19.0)
+    for at in range(15, 200, 15):
+        size -= 10
+        side.report_backlog(size, float(at))
+        side.on_time(float(at))
+        assert side.state is State.OPEN
+
+
+def test_what_the_kernel_holds_is_not_taken_by_the_peer() -> None:
+    side = conversation(ping_interval=None)
+    side.send(b"x" * 1000)
+    side.report_backlog(len(side.data_to_send()) - 500, 0.0, 500)
+    side.report_backlog(500, 10.0, 400)
+    assert side.deadline() == 30.0
+    side.report_backlog(400, 20.0, 500)
+    assert side.deadline() == 30.0
 
 
 def test_a_ping_that_was_out_when_we_stopped_reading_is_not_held_against_the_peer() -> None:
     side = conversation()
     side.on_time(20.0)
     side.pause()
-    assert side.deadline() is None
+    assert side.deadline() == 40.0
     side.on_time(60.0)
     side.resume(60.0)
     assert side.deadline() == 80.0

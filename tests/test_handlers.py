@@ -436,7 +436,7 @@ async def test_def_handlers_run_in_a_daemon_thread_each() -> None:
     await until(lambda: all(line.heard for line in lines))
     assert len(set(threads)) == 40 == THREADS.taken
     assert all(thread.daemon for thread in threads)
-    assert {thread.name for thread in threads} == {"wsadapter /chat"}
+    assert {thread.name for thread in threads} == {"wsadapter '/chat'"}
     assert threading.current_thread() not in threads
 
 

@@ -369,16 +369,39 @@ def test_an_encoding_that_is_not_known_is_answered_with_501() -> None:
     assert refused(begin(), get("/", "Transfer-Encoding: gzip")).status == 501
 
 
+@pytest.mark.parametrize("target", ["localhost:80", "/"])
+def test_a_tunnel_is_refused(target: str) -> None:
+    """RFC 9110 §9.3.6: a 2xx would make one of this connection."""
+    exchange = begin()
+    refusal = refused(exchange, get(target, method="CONNECT"))
+    assert refusal.status == 501
+    assert answered(exchange, Response.refusal(refusal)).status == 501
+
+
+def test_a_request_with_two_lengths_is_refused_and_closed() -> None:
+    """RFC 9112 §6.1"""
+    exchange = begin()
+    two = "Content-Length: 3", "Transfer-Encoding: chunked"
+    refusal = refused(exchange, get("/", *two, method="POST") + b"0\r\n\r\n")
+    assert refusal.status == 400
+    answered(exchange, Response.refusal(refusal))
+    assert exchange.state is State.CLOSED
+
+
+def test_another_version_of_http_is_refused() -> None:
+    refusal = refused(begin(), b"GET / HTTP/9.9\r\nHost: a\r\n\r\n")
+    assert refusal.status == 505
+
+
 @pytest.mark.parametrize(
     ("method", "target"),
     [
         ("GET", "http://localhost/"),
         ("GET", "/page#part"),
         ("OPTIONS", "*"),
-        ("CONNECT", "localhost:80"),
         ("GET", "page"),
     ],
-    ids=["absolute", "fragment", "asterisk", "authority", "relative"],
+    ids=["absolute", "fragment", "asterisk", "relative"],
 )
 def test_a_target_that_is_no_path_is_answered_with_400(method: str, target: str) -> None:
     """RFC 9112 §3.2: of the forms a target has, only the origin form is one of ours."""

@@ -138,3 +138,16 @@ def test_a_prepared_message_is_made_into_a_frame_once() -> None:
     assert (text.message, binary.message) == ("é", b"x" * 200)
     with pytest.raises(TypeError):
         Prepared(1)  # type: ignore[arg-type]
+
+
+def test_json_tells_a_lone_surrogate_that_utf8_cannot() -> None:
+    """RFC 8259 §8.2: a peer may have sent one, and it goes back as it came."""
+    assert encode_json({"é": "\ud800"}) == '{"\\u00e9":"\\ud800"}'
+    assert encode_json("é") == '"é"'
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "Infinity", "NaN"])
+def test_a_number_that_is_none_is_not_json(number: str) -> None:
+    with pytest.raises(InvalidMessage):
+        decode_json(number)
+    assert decode_json("1.5e3") == 1500.0

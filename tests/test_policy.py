@@ -536,3 +536,16 @@ def test_whatever_a_client_says_is_answered(lines: list[tuple[bytes, bytes]], or
         assert not (required and chosen is None)
     parameters = choose_deflate(request.headers, Deflate())
     assert parameters is None or "\n" not in str(parameters)
+
+
+def test_a_page_that_came_without_tls_is_of_another_site_than_one_with() -> None:
+    request = Request(headers=Headers([("Host", "a.example"), ("Origin", "http://a.example")]), scheme="https")
+    with pytest.raises(Refused, match=r"http://a\.example"):
+        check_origin(request, None)
+
+
+def test_an_app_that_calls_itself_by_our_name_is_no_page_of_ours() -> None:
+    request = Request(headers=Headers([("Host", "localhost"), ("Origin", "capacitor://localhost")]))
+    with pytest.raises(Refused):
+        check_origin(request, None)
+    check_origin(request, {"capacitor://localhost"})

@@ -334,7 +334,7 @@ def test_a_def_app_runs_in_a_thread_of_its_own_with_the_context_of_the_server() 
             client.sock.close()
 
     context.run(asyncio.run, main())
-    assert names == ["wsadapter /page"]
+    assert names == ["wsadapter '/page'"]
 
 
 def test_a_def_app_may_return_what_is_to_be_awaited() -> None:

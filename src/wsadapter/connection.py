@@ -196,7 +196,7 @@ class Connection:
 
     def __repr__(self) -> str:
         state = "open" if not self.closed else f"closed {self.close_code or ''}".rstrip()
-        return f"<Connection {self.request.path} {state}>"
+        return f"<Connection {self.request.path!a} {state}>"
 
     # ------------------------------------------------------------------------------------------ facts
 

@@ -319,12 +319,19 @@ class Conversation:
         """Bytes that wait for the peer to take them."""
         return self._backlog + self.queued
 
-    def report_backlog(self, size: int, now: float) -> None:
-        """Tell how many bytes of what was written the network has not taken."""
+    def report_backlog(self, size: int, now: float, unacknowledged: int = 0) -> None:
+        """Tell how many bytes of what was written the network has not taken.
+
+        *unacknowledged* are those that it has and the peer has not, where that is known: what the peer takes
+        is a sign of its life, though it may be long in coming to the ping behind it.
+        """
         self.now = now
-        accepted = self._written - size
+        accepted = self._written - size - unacknowledged
         if accepted > self._accepted or not self._backlog:
             self._progress_at = now
+        if accepted > self._accepted and self._backlog:
+            self._heard_at = now
+            self._pinged_at = None
         self._accepted = accepted
         self._backlog = size
 
@@ -445,7 +452,9 @@ class Conversation:
         elif self._end is not None:
             due.append((self._end.at, self._finish_anyway))
         elif self._paused:
-            pass
+            # No answer can come, but a peer that is lost is met by what is sent to it.
+            if limits.ping_interval is not None:
+                due.append((max(self._heard_at, self._pinged_at or 0.0) + limits.ping_interval, self._ask))
         elif self._pinged_at is None:
             if limits.ping_interval is not None:
                 due.append((self._heard_at + limits.ping_interval, self._ask))

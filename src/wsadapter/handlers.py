@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from .capacity import THREADS
 from .connection import Connection
-from .errors import ConnectionClosed, WebSocketError
+from .errors import ConnectionClosed, OutboxFull, WebSocketError
 from .opening import Opening
 from .options import Limits
 from .sync import Connection as SyncConnection
@@ -59,7 +59,7 @@ class Session:
         thread = threading.Thread(
             target=context.run,
             args=(self._run_in_thread, connection),
-            name=f"wsadapter {opening.request.path}",
+            name=f"wsadapter {opening.request.path!a}",
             daemon=True,
         )
         try:
@@ -137,7 +137,11 @@ def close_code(error: Exception, connection: object, opening: Opening) -> int:
     """What to close with after *error* ended a handler; logged, unless it is its own conversation's end."""
     if _is_own_end(error, connection):
         return 1000
-    logger.error("The handler %s of %s failed", _name(opening.handler), ascii(opening.request.path), exc_info=error)
+    name, path = _name(opening.handler), ascii(opening.request.path)
+    if isinstance(error, OutboxFull):  # one line: it is a peer's doing, who could fill the log with tracebacks
+        logger.warning("The handler %s of %s was stopped: %s", name, path, error)
+    else:
+        logger.error("The handler %s of %s failed", name, path, exc_info=error)
     return error.close_code if isinstance(error, WebSocketError) else 1011
 
 

@@ -152,8 +152,8 @@ class Exchange:
             raise Refused(error.error_status_hint, f"That is not HTTP/1.1: {str(error)!a}.") from None
 
     def _next_request(self) -> Request | None:
+        size = len(self.trailing_data) if self._head is None else 0
         while True:
-            size = len(self.trailing_data)
             match self._h11.next_event():
                 case h11.Request() as head:
                     self._head = head
@@ -189,6 +189,13 @@ class Exchange:
         self._begin_answer(request)
         if len(request.headers) > self._limits.headers:
             raise Refused(431, f"A request may have {self._limits.headers} headers here.")
+        if request.http_version not in ("1.0", "1.1"):
+            raise Refused(505, "HTTP/1.1 is spoken here.")
+        if request.method == "CONNECT":  # whose 2xx would make a tunnel of this
+            raise Refused(501, "There is no proxy here.")
+        if "transfer-encoding" in request.headers and "content-length" in request.headers:
+            self.request = None  # so that it closes: one of the two hides another request (RFC 9112 §6.1)
+            raise Refused(400, "A request has one length: Content-Length or Transfer-Encoding.")
         if not head.target.startswith(b"/") or b"#" in head.target:
             raise Refused(400, "The target of a request is a path here, such as /chat?room=1.")
         return request

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TypeAlias
+from math import isfinite
+from typing import Any, NoReturn, TypeAlias
 
 from .errors import InvalidMessage
 from .frames import BINARY, TEXT, build
@@ -41,21 +42,31 @@ def as_message(message: str | BytesLike) -> Message:
 
 def encode_json(value: Any) -> str:
     """*value* as JSON on one line; what JSON cannot tell raises `TypeError` or `ValueError`, NaN included."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can tell and UTF-8 cannot
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text
 
 
-def _refuse(constant: str) -> None:
+def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
+def _finite(number: str) -> float:
+    value = float(number)
+    return value if isfinite(value) else _refuse(number)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
 def decode_json(message: Message) -> Any:
     """The value that *message* is the JSON of, in UTF-8 (RFC 8259 §8.1).
 
     Raises:
-        InvalidMessage: It is not JSON, as NaN is not, or nested more deeply than Python can follow.
+        InvalidMessage: It is not JSON, as NaN and 1e999 are not, or nested more deeply than Python can follow.
     """
     try:
         return _DECODER.decode(message if isinstance(message, str) else message.decode())

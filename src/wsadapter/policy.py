@@ -32,7 +32,7 @@ Origins: TypeAlias = str | Iterable[str] | Callable[[str], bool] | None
 ExtraHeaders: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 """Headers to send with the 101: a mapping, or pairs where a name repeats."""
 
-PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
+PORTS = {"http": "80", "https": "443"}
 
 
 def check_origins(origins: Origins) -> Origins:
@@ -65,7 +65,7 @@ def check_origin(request: Request, origins: Origins) -> None:
     if not offered or request.headers.get("sec-fetch-site") == "same-origin":
         return
     origin = offered[0]
-    if len(offered) == 1 and (_same_site(origin, request.headers.get("host", "")) or _allowed(origin, origins)):
+    if len(offered) == 1 and (_same_site(origin, request) or _allowed(origin, origins)):
         return
     raise Refused(
         403,
@@ -74,10 +74,14 @@ def check_origin(request: Request, origins: Origins) -> None:
     )
 
 
-def _same_site(origin: str, host: str | None) -> bool:
+def _same_site(origin: str, request: Request) -> bool:
     scheme, _, address = origin.lower().partition("://")
-    default = ":" + PORTS.get(scheme, "")
-    return bool(host) and address.removesuffix(default) == (host or "").lower().removesuffix(default)
+    host = request.headers.get("host", "").lower()
+    # Over TLS to us the page has to have come by it, too. Over plain HTTP a proxy may have taken TLS off.
+    if not host or scheme not in PORTS or (request.scheme == "https" and scheme != "https"):
+        return False
+    default = ":" + PORTS[scheme]
+    return address.removesuffix(default) == host.removesuffix(default)
 
 
 def _allowed(origin: str, origins: Origins) -> bool:

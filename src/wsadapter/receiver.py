@@ -33,6 +33,10 @@ COLLECT: Final = 64 * 1024
 """Above this many bytes the payload of a plain frame is collected here: wsproto would copy it piece by piece."""
 
 
+OVERHEAD: Final = 64
+"""Bytes that a message counts for beside its own: what Python takes for a small one."""
+
+
 class _Header(NamedTuple):
     first: int  # FIN, RSV1-3 and the opcode (RFC 6455 §5.2)
     masked: bool
@@ -94,7 +98,9 @@ class Receiver:
         position = 0
         self.size += len(data)
         if self._plain:
+            before = len(self.messages)
             position = scan(data, 0, not self._client, self._size_limit, self.messages)
+            self.size += OVERHEAD * (len(self.messages) - before)
             if position == len(data):
                 return []
         elif self._tail:

@@ -31,6 +31,10 @@ __all__ = ["App", "Request", "Response", "Server", "is_websocket", "open", "serv
 
 logger = logging.getLogger("wsadapter")
 
+BACKLOG: Final = 128
+"""Connections that wait to be accepted, and that one turn of the loop accepts: where descriptors run out, asyncio
+tries and logs each of them."""
+
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(message)s"
 
 
@@ -95,7 +99,7 @@ class Server(Host):
             )
         else:
             self._listener = await loop.create_server(
-                self._protocol, *self._address, ssl=self._ssl, backlog=2048, ssl_handshake_timeout=timeout
+                self._protocol, *self._address, ssl=self._ssl, backlog=BACKLOG, ssl_handshake_timeout=timeout
             )
         return self
 

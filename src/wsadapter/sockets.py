@@ -22,6 +22,7 @@ from .errors import Refused
 from .handlers import run_blocking
 from .http import Exchange, Response, host_of
 from .http import State as HTTPState
+from .kernel import unacknowledged
 from .messages import Prepared
 from .opening import Opening
 from .options import Limits
@@ -368,7 +369,7 @@ class SocketCarrier:
                 self._lose()
                 break
             self._unsent = self._unsent[sent:]
-        conversation.report_backlog(len(self._unsent), time.monotonic())
+        conversation.report_backlog(len(self._unsent), time.monotonic(), unacknowledged(self._socket))
         if not self.open:
             self._changed.notify_all()
 

@@ -14,6 +14,7 @@ from .app import App, checked, failure, log
 from .capacity import admit, connections_limit
 from .errors import Refused
 from .http import Exchange, Response, State, host_of
+from .kernel import unacknowledged
 from .opening import is_async
 from .options import Limits
 from .request import Request
@@ -118,7 +119,7 @@ class Host:
                 pass  # the loop is closed, and nobody waits
 
         context = contextvars.copy_context()
-        thread = threading.Thread(target=context.run, args=(ask,), name=f"wsadapter {request.path}", daemon=True)
+        thread = threading.Thread(target=context.run, args=(ask,), name=f"wsadapter {request.path!a}", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the system has no more of them
@@ -162,6 +163,7 @@ class HTTPProtocol(asyncio.Protocol):
             self._respond(Response.refusal(Refused(503, "The server is shutting down: try again later.")))
         elif len(host.connections) > connections_limit(host.limits):
             self._respond(Response.refusal(Refused(503, "Too many connections are open here: try again later.")))
+            self._transport.close()  # and no lingering: there is no room for it
         self._arm()
 
     def data_received(self, data: bytes) -> None:
@@ -224,9 +226,18 @@ class HTTPProtocol(asyncio.Protocol):
             self._transport.close()
 
     async def _answer(self, request: Request) -> None:
+        try:
+            response = await self._host.answer(request)
+            self._task = None
+            if not self._transport.is_closing():  # else the client has gone, and the app did not mind being cancelled
+                self._begin(response)
+        except Exception:
+            self._transport.abort()  # nobody would look after it any more
+            raise
+
+    def _begin(self, response: Response) -> None:
+        """Send *response*, or make a WebSocket of it."""
         host = self._host
-        response = await host.answer(request)
-        self._task = None
         opening = response.opening
         if opening is None or response.status != 101:
             self._respond(response)
@@ -279,7 +290,9 @@ class HTTPProtocol(asyncio.Protocol):
     def _arm(self) -> None:
         """See that the timer rings at the next deadline: the client's to take what is sent, or to send."""
         at = self._exchange.deadline()
-        self._unsent = self._transport.get_write_buffer_size()
+        self._unsent = self._transport.get_write_buffer_size() + unacknowledged(
+            self._transport.get_extra_info("socket")
+        )
         if self._unsent:
             patience = self._host.limits.write_timeout
             at = self._loop.time() + (LINGER if patience is None else patience)
@@ -292,8 +305,11 @@ class HTTPProtocol(asyncio.Protocol):
     def _ring(self) -> None:
         exchange = self._exchange
         if self._unsent:
-            unsent = self._transport.get_write_buffer_size()
-            if unsent == self._unsent and self._host.limits.write_timeout is not None:
+            if (
+                self._transport.get_write_buffer_size() + unacknowledged(self._transport.get_extra_info("socket"))
+                == self._unsent
+                and self._host.limits.write_timeout is not None
+            ):
                 self._transport.abort()
             else:
                 self._arm()  # slow, but reading what we sent

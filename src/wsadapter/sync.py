@@ -90,7 +90,7 @@ class Connection:
 
     def __repr__(self) -> str:
         state = "open" if not self.closed else f"closed {self.close_code or ''}".rstrip()
-        return f"<sync.Connection {self.request.path} {state}>"
+        return f"<sync.Connection {self.request.path!a} {state}>"
 
     # ------------------------------------------------------------------------------------------ facts
 

@@ -11,6 +11,7 @@ from .capacity import CONNECTIONS
 from .connection import Connection
 from .conversation import Conversation, State
 from .handlers import Session
+from .kernel import unacknowledged
 from .messages import Prepared
 from .opening import Opening
 from .options import Limits
@@ -19,8 +20,8 @@ from .receiver import Message
 __all__ = ["TransportCarrier", "half_close"]
 
 
-READ_SIZE: Final = 256 * 1024
-"""Bytes that one read takes at most: what asyncio's own transports read."""
+READ_SIZE: Final = 64 * 1024
+"""Bytes that one read takes at most: what they hold is worked off in one turn of the loop."""
 
 
 class Turn:
@@ -326,8 +327,13 @@ class TransportCarrier(asyncio.BufferedProtocol):
         self._arm()  # the keepalive had no deadline meanwhile
 
     def _report(self) -> None:
-        backlog = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        self._conversation.report_backlog(backlog, self._loop.time())
+        transport = self._transport
+        if transport is None:
+            self._conversation.report_backlog(0, self._loop.time())
+        else:
+            size = transport.get_write_buffer_size()
+            sent = unacknowledged(transport.get_extra_info("socket"))
+            self._conversation.report_backlog(size, self._loop.time(), sent)
 
     # --------------------------------------------------------------------------------------------- time
 
