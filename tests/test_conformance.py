@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -10,8 +11,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import pytest
+
 import wsadapter.server as websocket
-from wsadapter.conformance import Conformance, View
+from wsadapter.conformance import Client, Conformance, View
+from wsadapter.conformance.wire import frame
+from wsadapter.frames import CLOSE, PING, PONG, TEXT
+from wsadapter.upgrade import accept_key
 
 Address = tuple[str, int]
 App = Callable[[websocket.Request], websocket.Response]
@@ -123,3 +129,60 @@ class TestThreads(Conformance):
             finally:
                 server.shutdown()
                 thread.join()
+
+
+@contextmanager
+def a_host_that_says(*frames: bytes) -> Iterator[tuple[Client, bytearray]]:
+    """A client of a host that opens a WebSocket, says *frames* and hears what comes back until its end."""
+    heard = bytearray()
+
+    def serve(listener: socket.socket) -> None:
+        with listener.accept()[0] as host:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += host.recv(4096)
+            key = head.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0].decode()
+            answer = f"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {accept_key(key)}\r\n\r\n"
+            host.sendall(answer.encode())
+            for said in frames:
+                host.sendall(said)
+            host.shutdown(socket.SHUT_WR)
+            while data := host.recv(4096):
+                heard.extend(data)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        with Client(listener.getsockname(), "/") as client:
+            yield client, heard
+        thread.join()
+
+
+def test_the_exams_client_puts_fragments_together_and_answers_pings_in_between() -> None:
+    fragments = (
+        frame(TEXT, b"a" * 70_000, fin=False, masked=False),
+        frame(PING, b"?", masked=False),
+        frame(0, b"b", masked=False),
+    )
+    with a_host_that_says(*fragments) as (client, heard):
+        assert client.receive() == "a" * 70_000 + "b"
+    assert heard[:2] == bytes((0x80 | PONG, 0x80 | 1))
+
+
+def test_the_exams_client_says_what_came_in_place_of_a_message() -> None:
+    with a_host_that_says(frame(CLOSE, masked=False)) as (client, _):
+        with pytest.raises(AssertionError, match="a message was to come"):
+            client.receive()
+        with pytest.raises(EOFError):
+            client.receive_frame()
+
+
+def test_the_exams_client_says_what_came_in_place_of_a_close() -> None:
+    said = a_host_that_says(frame(TEXT, b"a" * 200, masked=False))
+    with said as (client, _), pytest.raises(AssertionError, match="a Close was to come"):
+        client.receive_close()
+
+
+def test_a_host_says_how_it_is_served() -> None:
+    with pytest.raises(NotImplementedError, match="says how it is served"):
+        Conformance.setup_class()

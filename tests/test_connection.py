@@ -1335,3 +1335,14 @@ async def test_binary_messages_are_binary_frames() -> None:
     line.connection.send(b"\x00\xff")
     await turns()
     assert line.frames_of(BINARY) == [b"\x00\xff"]
+
+
+@in_loop
+async def test_a_ping_that_is_not_answered_in_time_raises() -> None:
+    line = connect(silent=True)
+    pinging = task_of(line.connection.ping())
+    await turns()
+    await pass_time(20)
+    with pytest.raises(TimeoutError, match="no answer to the ping within 20"):
+        await pinging
+    assert not line.connection.closed

@@ -327,13 +327,10 @@ class TransportCarrier(asyncio.BufferedProtocol):
         self._arm()  # the keepalive had no deadline meanwhile
 
     def _report(self) -> None:
-        transport = self._transport
-        if transport is None:
-            self._conversation.report_backlog(0, self._loop.time())
-        else:
-            size = transport.get_write_buffer_size()
-            sent = unacknowledged(transport.get_extra_info("socket"))
-            self._conversation.report_backlog(size, self._loop.time(), sent)
+        assert self._transport is not None
+        size = self._transport.get_write_buffer_size()
+        sent = unacknowledged(self._transport.get_extra_info("socket"))
+        self._conversation.report_backlog(size, self._loop.time(), sent)
 
     # --------------------------------------------------------------------------------------------- time
 

@@ -137,11 +137,10 @@ def _record_def(connection: sync.Connection) -> None:
 
 async def _noticed_by(connection: Connection) -> None:
     token = _asked(connection.request, "token")
-    for _ in range(500):
-        if token in _noticed:
-            break
-        await asyncio.sleep(0.01)
-    await connection.send_json(_noticed.pop(token, None))
+    async with asyncio.timeout(5):
+        while token not in _noticed:  # noqa: ASYNC110  handlers on other loops and in threads notice, too
+            await asyncio.sleep(0.01)
+    await connection.send_json(_noticed.pop(token))
 
 
 def _noticed_by_def(connection: sync.Connection) -> None:
