@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from .app import App, checked, failure, log
-from .capacity import admit, connections_limit
+from .capacity import CONNECTIONS, admit, connections_limit
 from .errors import Refused
 from .http import Exchange, Response, State, host_of
 from .kernel import unacknowledged
@@ -38,6 +38,8 @@ class Host:
         """No new WebSockets are opened."""
         self.connections: set[HTTPProtocol | TransportCarrier] = set()
         """All that are not over, whatever they are by now."""
+        self.exchanges = 0
+        """How many of them are HTTP; the transports of the others are counted by `CONNECTIONS`."""
         self._app: Callable[[Request], Any] = app
         self._app_is_async = is_async(app)
         self._alone = asyncio.Event()
@@ -159,9 +161,10 @@ class HTTPProtocol(asyncio.Protocol):
             now=self._loop.time(),
         )
         host.take(self)
+        host.exchanges += 1
         if host.draining:
             self._respond(Response.refusal(Refused(503, "The server is shutting down: try again later.")))
-        elif len(host.connections) > connections_limit(host.limits):
+        elif host.exchanges + CONNECTIONS.taken > connections_limit(host.limits):
             self._respond(Response.refusal(Refused(503, "Too many connections are open here: try again later.")))
             self._transport.close()  # and no lingering: there is no room for it
         self._arm()
@@ -189,6 +192,10 @@ class HTTPProtocol(asyncio.Protocol):
             self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._host.exchanges -= 1
         self._host.forget(self)
 
     def pause_writing(self) -> None:
@@ -255,7 +262,7 @@ class HTTPProtocol(asyncio.Protocol):
         self._transport.write(self._exchange.switch(response))
         carrier = TransportCarrier(opening, self._transport, limits=limits, over=host.forget)
         host.take(carrier)
-        host.forget(self)
+        self._leave()
         if self._timer is not None:
             self._timer.cancel()
         if self._paused:
