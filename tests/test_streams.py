@@ -16,6 +16,7 @@ import pytest
 
 import wsadapter.server as websocket
 from wsadapter import Connection, Limits, sync
+from wsadapter.capacity import CONNECTIONS
 from wsadapter.streams import HTTPProtocol
 from wsadapter.transports import TransportCarrier
 
@@ -595,6 +596,28 @@ def test_beyond_the_connections_of_a_server_the_answer_is_503() -> None:
         with running.connect() as third:
             third.open()
             third.close()
+
+
+def test_a_handler_that_outlives_its_client_takes_no_place() -> None:
+    """`Limits.connections` bounds what is open."""
+    end = threading.Event()
+
+    async def deaf(connection: Connection) -> None:
+        while not end.is_set():
+            await asyncio.sleep(0.01)
+
+    async def app(request: websocket.Request) -> websocket.Response:
+        return websocket.open(request, deaf if request.path == "/deaf" else echo)
+
+    with serving(app, limits=Limits(connections=1)) as running:
+        with running.connect() as first:
+            first.open("/deaf")
+        wait_until(lambda: not CONNECTIONS.taken)
+        assert len(running.server.connections) == 1
+        with running.connect() as second:
+            second.open()
+            second.close()
+        end.set()
 
 
 def test_beyond_the_websockets_of_a_process_the_answer_is_503() -> None:

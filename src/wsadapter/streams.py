@@ -297,9 +297,7 @@ class HTTPProtocol(asyncio.Protocol):
     def _arm(self) -> None:
         """See that the timer rings at the next deadline: the client's to take what is sent, or to send."""
         at = self._exchange.deadline()
-        self._unsent = self._transport.get_write_buffer_size() + unacknowledged(
-            self._transport.get_extra_info("socket")
-        )
+        self._unsent = self._untaken()
         if self._unsent:
             patience = self._host.limits.write_timeout
             at = self._loop.time() + (LINGER if patience is None else patience)
@@ -309,14 +307,15 @@ class HTTPProtocol(asyncio.Protocol):
             self._timer.cancel()
         self._timer = None if at is None else self._loop.call_at(at, self._ring)
 
+    def _untaken(self) -> int:
+        """Bytes of our answers that the client has not taken."""
+        sock = self._transport.get_extra_info("socket")
+        return self._transport.get_write_buffer_size() + unacknowledged(sock)
+
     def _ring(self) -> None:
         exchange = self._exchange
         if self._unsent:
-            if (
-                self._transport.get_write_buffer_size() + unacknowledged(self._transport.get_extra_info("socket"))
-                == self._unsent
-                and self._host.limits.write_timeout is not None
-            ):
+            if self._untaken() == self._unsent and self._host.limits.write_timeout is not None:
                 self._transport.abort()
             else:
                 self._arm()  # slow, but reading what we sent
