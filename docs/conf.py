@@ -31,6 +31,7 @@ default_role = "py:obj"
 
 # The build needs no network, so there is no inventory of other projects' pages: their names stay unlinked.
 nitpick_ignore_regex = [
+    (r"py:class", r"wsadapter\.connection\.C"),  # a type variable
     (r"py:obj", r".*"),
     (r"py:.*", r"(asyncio|collections|contextlib|pathlib|socket|ssl|tls|types|typing)\..*"),
     (r"py:class", r"(bool|bytes|bytearray|dict|float|int|list|memoryview|object|str|tuple|type)"),

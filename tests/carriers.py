@@ -368,6 +368,8 @@ class Silent:
 
     paused = False
 
+    def check_open(self) -> None: ...
+
     def check_room(self, more: int) -> None: ...
 
     def send(self, message: Message, compress: bool, *, admitted: bool = False) -> bool:

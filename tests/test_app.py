@@ -146,3 +146,10 @@ def test_an_access_log_that_nobody_wants_costs_nothing(caplog: pytest.LogCapture
     hostile: Any = object()
     log(hostile, 200)
     assert not caplog.records
+
+
+def test_why_a_websocket_was_refused_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A browser hides the answer from the page that asked."""
+    caplog.set_level(logging.INFO, "wsadapter")
+    open(Request(path="/chat\n"), lambda connection: None)
+    assert caplog.messages[0].startswith("'/chat\\n' refused a WebSocket: This address speaks WebSocket")

@@ -1346,3 +1346,20 @@ async def test_a_ping_that_is_not_answered_in_time_raises() -> None:
     with pytest.raises(TimeoutError, match="no answer to the ping within 20"):
         await pinging
     assert not line.connection.closed
+
+
+def test_waiting_on_another_loop_ends_when_the_connections_own_is_closed() -> None:
+    connections: list[Connection] = []
+
+    @in_loop
+    async def run() -> None:
+        line = connect()
+        connections.append(line.connection)
+        line.connection.carrier = Silent()  # which does not know of the end
+
+    async def wait() -> None:
+        await connections[0].close()
+
+    run()
+    with pytest.raises(ConnectionClosed, match="the event loop is closed"):
+        asyncio.run(wait())

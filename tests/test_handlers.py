@@ -212,8 +212,13 @@ def test_an_error_of_ours_closes_with_the_code_it_means(
     assert len(records(caplog)) == 1
 
 
-def test_a_handler_without_a_name_is_logged_as_what_it_is(caplog: pytest.LogCaptureFixture) -> None:
-    handler = functools.partial(failing(KeyError())[0])
+def test_a_handler_is_logged_by_name_and_without_its_arguments(caplog: pytest.LogCaptureFixture) -> None:
+    """They may be secrets."""
+
+    async def chat(token: str, connection: Connection) -> None:
+        raise KeyError
+
+    handler = functools.partial(chat, "a secret")
 
     @in_loop
     async def run() -> None:
@@ -221,7 +226,8 @@ def test_a_handler_without_a_name_is_logged_as_what_it_is(caplog: pytest.LogCapt
         await until(lambda: line.over)
 
     run()
-    assert "functools.partial(" in records(caplog)[0].getMessage()
+    assert "chat of '/chat' failed" in records(caplog)[0].getMessage()
+    assert "secret" not in records(caplog)[0].getMessage()
 
 
 async def sends_for_ever(connection: Connection) -> None:

@@ -60,7 +60,7 @@ def websocket(exchange: Exchange, *lines: str, behind: bytes = b"") -> Response:
     [
         (Response("grüße"), "grüße".encode(), "text/plain; charset=utf-8"),
         (Response(b"\x00"), b"\x00", "application/octet-stream"),
-        (Response("<p>", content_type="text/html"), b"<p>", "text/html"),
+        (Response("<p>", content_type="text/html"), b"<p>", "text/html; charset=utf-8"),
         (Response(), b"", None),
         (Response(""), b"", None),
     ],
@@ -633,3 +633,13 @@ def test_whatever_comes_gets_an_answer_or_none_but_raises_nothing_else(data: byt
 )
 def test_the_host_of_an_address_is_known_where_it_has_one(address: Any, host: str | None) -> None:
     assert host_of(address) == host
+
+
+def test_the_text_of_a_response_says_that_it_is_utf8() -> None:
+    assert Response("é", content_type="text/html").headers == [("Content-Type", "text/html; charset=utf-8")]
+    assert Response("é", content_type="text/html; charset=x").headers == [("Content-Type", "text/html; charset=x")]
+    assert Response(b"a", content_type="text/html").headers == [("Content-Type", "text/html")]
+
+
+def test_the_headers_of_a_response_are_a_mapping_or_pairs() -> None:
+    assert Response(headers={"A": "b"}).headers == Response(headers=[("A", "b")]).headers == [("A", "b")]

@@ -203,3 +203,17 @@ def test_every_request_is_opened_or_refused(fields: list[tuple[bytes, bytes]]) -
     assert status in (101, 400, 403)
     if opening is not None:
         assert all(value.isascii() and value.isprintable() for _, value in opening.headers)
+
+
+async def yields(connection: Any) -> Any:
+    yield connection
+
+
+def yields_too(connection: Any) -> Any:
+    yield connection
+
+
+@pytest.mark.parametrize("handler", [yields, yields_too])
+def test_a_handler_with_a_yield_in_it_would_never_run(handler: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match="it has a yield in it"):
+        prepare(Request(), handler)

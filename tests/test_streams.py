@@ -603,7 +603,7 @@ def test_a_handler_that_outlives_its_client_takes_no_place() -> None:
     end = threading.Event()
 
     async def deaf(connection: Connection) -> None:
-        while not end.is_set():
+        while not end.is_set():  # noqa: ASYNC110  another thread sets it
             await asyncio.sleep(0.01)
 
     async def app(request: websocket.Request) -> websocket.Response:
@@ -837,3 +837,8 @@ def test_cancelling_cuts_what_start_server_began() -> None:
         tasks[0].get_loop().call_soon_threadsafe(tasks[0].cancel)
         client.rest()
         assert cancelled.wait(PATIENCE)
+
+
+def test_what_is_no_app_is_said_before_anything_listens() -> None:
+    with pytest.raises(TypeError, match="give a function from a request to a response"):
+        websocket.Server("nope")  # type: ignore[arg-type]

@@ -208,13 +208,27 @@ async def test_the_end_of_the_stream_without_a_close_is_1006() -> None:
 @in_loop
 async def test_the_end_of_the_stream_right_behind_a_close_still_gets_its_answer() -> None:
     line = connect()
+    line.say("question")
+    line.close()
+    line.wire.receive_eof()
+    assert await line.connection.read() == "question"
+    line.connection.send("answer")
+    assert await line.connection.read() is None
+    assert line.frames_of(TEXT) == [b"answer"]
+    assert line.frames_of(CLOSE) == [CLOSE_1000]
+    assert line.connection.close_code == 1000
+
+
+@in_loop
+async def test_the_end_of_the_stream_behind_a_close_that_nobody_reads_up_to_is_answered_after_the_grace() -> None:
+    line = connect()
     line.say("unread")
     line.close()
     line.wire.receive_eof()
+    assert line.frames_of(CLOSE) == []
+    await pass_time(1)
     assert line.frames_of(CLOSE) == [CLOSE_1000]
     assert line.connection.close_code == 1000
-    assert await line.connection.read() == "unread"
-    assert await line.connection.read() is None
 
 
 State = Callable[[Line], None]

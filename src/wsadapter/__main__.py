@@ -114,6 +114,8 @@ def _load(name: str) -> websocket.App:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and misses another
         raise _Mistake(f"there is no module {error.name!r} (looked in {os.getcwd()} first)") from None
     app: Any = getattr(module, attribute, None)
     if app is None:

@@ -34,6 +34,8 @@ def open(request: Request, handler: Handler, **options: Unpack[Options]) -> Resp
     try:
         opening = prepare(request, handler, check=upgrade.check, **options)
     except Refused as refused:
+        # A browser hides the answer from the page that asked: here is where it can be read.
+        logger.info("%s refused a WebSocket: %s", ascii(request.path), refused)
         return Response.refusal(refused)
     return Response(status=101, headers=opening.headers, opening=opening)
 

@@ -1,4 +1,4 @@
-"""Close codes and reasons: which may be sent, which come in, how long a reason may be (RFC 6455 §7.4)."""
+"""Close codes and reasons: which a program may send, and how long a reason may be (RFC 6455 §7.4)."""
 
 from __future__ import annotations
 

@@ -11,8 +11,9 @@ from _thread import get_ident
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
+from threading import Lock
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from .closing import check_close
 from .door import Door
@@ -28,8 +29,9 @@ __all__ = ["Carrier", "Connection", "Sent", "broadcast"]
 class Carrier(Protocol):
     """What a connection stands on: the smallest thing that a carrier of bytes and one of messages both give.
 
-    Its methods are called on the loop's thread and none of them waits. It tells the connection what happened
-    by `Connection.wake_reader` and `Connection.wake_waiters`.
+    Its methods are called on the loop's thread, but for the two checks, and none of them waits. Its properties are
+    plain reads, and messages are taken one at a time, from any thread. It tells the connection what happened by
+    `Connection.wake_reader` and `Connection.wake_waiters`.
     """
 
     messages: deque[Message]
@@ -62,10 +64,14 @@ class Carrier(Protocol):
     paused: bool
     """The inbox is full, and what the peer sends is not read: call `read_on` when messages were taken."""
 
+    def check_open(self) -> None:
+        """Raise `ConnectionClosed` unless there is somebody to send to."""
+        ...
+
     def check_room(self, more: int) -> None:
         """Raise `ConnectionClosed` or `OutboxFull` unless a message can be sent, while *more* bytes come before it.
 
-        The one method that any thread may call.
+        Any thread may call it.
         """
         ...
 
@@ -147,6 +153,9 @@ class Sent(Coroutine[Any, Any, None]):
         if self._waiting is not None:
             self._waiting.close()
 
+
+_making_a_door = Lock()
+"""Two threads that come at once go in by one door."""
 
 _SENT = Sent()
 """Serves every send while there is room."""
@@ -408,8 +417,9 @@ class Connection:
 
         False when that loop is closed, and nobody will.
         """
-        if self._door is None:
-            self._door = Door(self._loop)
+        with _making_a_door:
+            if self._door is None:
+                self._door = Door(self._loop)
         return self._door.post(call, *args, size=size)
 
     @property
@@ -479,7 +489,12 @@ class Connection:
     async def _wait(self, done: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            there = asyncio.run_coroutine_threadsafe(self._wait(done), self._loop)
+            waiting = self._wait(done)
+            try:
+                there = asyncio.run_coroutine_threadsafe(waiting, self._loop)
+            except RuntimeError:
+                waiting.close()
+                raise ConnectionClosed(1006, "the event loop is closed", self) from None
             await asyncio.wrap_future(there)
             return
         while not done():
@@ -488,8 +503,11 @@ class Connection:
             await waiter  # one that is cancelled stays in the list until the next waking, and does no harm
 
     def _check_open(self) -> None:
-        if self.closed:
-            raise ConnectionClosed(self.close_code or 1006, self.close_reason or "", self)
+        try:
+            self.carrier.check_open()
+        except ConnectionClosed as error:
+            error.connection = self
+            raise
 
 
 class Broadcastable(Protocol):
@@ -498,7 +516,10 @@ class Broadcastable(Protocol):
     def send_prepared(self, prepared: Prepared) -> None: ...
 
 
-def broadcast(connections: Iterable[Broadcastable], message: str | BytesLike) -> list[Broadcastable]:
+C = TypeVar("C", bound=Broadcastable)
+
+
+def broadcast(connections: Iterable[C], message: str | BytesLike) -> list[C]:
     """Send *message* to many connections, encoded once, and wait for none of them.
 
     Returns those that it did not go to: the ones that are closed, and the ones so slow that their
@@ -508,7 +529,7 @@ def broadcast(connections: Iterable[Broadcastable], message: str | BytesLike) ->
         TypeError: *message* is neither `str` nor bytes; then it went to nobody.
     """
     prepared = Prepared(message)
-    missed: list[Broadcastable] = []
+    missed: list[C] = []
     for connection in tuple(connections):
         try:
             connection.send_prepared(prepared)

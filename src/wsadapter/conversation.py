@@ -73,6 +73,7 @@ class Conversation:
         "_end",
         "_heard_at",
         "_limits",
+        "_ours",
         "_out",
         "_paused",
         "_pinged_at",
@@ -132,6 +133,7 @@ class Conversation:
         self._discard = not receive
         self._paused = False
         self._reader_waits = False
+        self._ours = ABNORMAL, ""  # what our Close said, while it is not answered
         self._end: _End | None = None  # come, and waiting for the messages before it to be read
 
         self._out: list[bytes] = []
@@ -178,6 +180,12 @@ class Conversation:
         if self.state is not State.CLOSED:
             self._abort(reason)
 
+    @property
+    def owes_answer(self) -> bool:
+        """The peer has ended in order, and the messages before that are still to be read and answered: an end of its
+        side of the transport is no loss yet."""
+        return self._end is not None
+
     def settle(self) -> bool:
         """The reader finds nothing: answer a Close that waited for that. True when nothing more will come.
 
@@ -199,7 +207,7 @@ class Conversation:
         return self._receiver.size <= self._limits.inbox or not self.messages
 
     def pause(self) -> None:
-        """The shell stops reading: what follows is our silence, and no keepalive runs."""
+        """The shell stops reading: what follows is our silence, and the keepalive asks but blames nobody."""
         self._paused = True
 
     def resume(self, now: float) -> None:
@@ -338,7 +346,8 @@ class Conversation:
     def check_open(self) -> None:
         """Raise `ConnectionClosed` unless there is somebody to send to."""
         if self.state is not State.OPEN:
-            raise ConnectionClosed(self.close_code or ABNORMAL, self.close_reason or "")
+            code, reason = self._ours if self.close_code is None else (self.close_code, self.close_reason or "")
+            raise ConnectionClosed(code, reason)
 
     def check_room(self, more: int = 0) -> None:
         """Raise `ConnectionClosed` or `OutboxFull` unless one more message can be sent.
@@ -400,6 +409,7 @@ class Conversation:
             return
         self._queue_pongs()
         self._queue(CLOSE, close_payload(code, reason))
+        self._ours = code, reason
         self.state = State.CLOSING
         self.attention = True
         self._close_at = now

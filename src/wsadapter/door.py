@@ -45,10 +45,11 @@ class Door:
         with self._lock:
             self._open = False
             calls, self._calls = self._calls, deque()
-            self.size = 0
-        for call, args, _ in calls:
+        for call, args, size in calls:
             try:
                 call(*args)
             except Exception as error:  # noqa: BLE001  it must not keep the others out
                 message = f"{call!r}, which another thread asked for, failed"
                 self._loop.call_exception_handler({"message": message, "exception": error})
+            with self._lock:
+                self.size -= size  # it has been on the way until now

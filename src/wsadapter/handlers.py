@@ -12,6 +12,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from .capacity import THREADS
@@ -106,7 +107,6 @@ class Session:
         try:
             run_blocking(self._opening, connection)
         finally:
-            self.connection.close(1011)  # where SystemExit and the like went past the other
             THREADS.give_back()
             self.connection.post(self._end)
 
@@ -118,7 +118,7 @@ class Session:
 
 def run_blocking(opening: Opening, connection: SyncConnection) -> None:
     """Run a `def` handler in this thread, to its end and that of its connection."""
-    code = 1000
+    code = 1011  # where SystemExit and the like go past us
     try:
         result = opening.handler(connection)
         if inspect.isawaitable(result):
@@ -128,9 +128,11 @@ def run_blocking(opening: Opening, connection: SyncConnection) -> None:
                 f"the handler {_name(opening.handler)} is a def that returned an awaitable: make it an"
                 " async def, or mark it with inspect.markcoroutinefunction"
             )
+        code = 1000
     except Exception as error:  # noqa: BLE001  whatever a handler raises ends its connection alone
         code = close_code(error, connection, opening)
-    connection.close(code)
+    finally:
+        connection.close(code)
 
 
 def close_code(error: Exception, connection: object, opening: Opening) -> int:
@@ -153,4 +155,6 @@ def _is_own_end(error: BaseException, connection: object) -> bool:
 
 
 def _name(handler: Any) -> str:
-    return getattr(handler, "__qualname__", None) or repr(handler)
+    while isinstance(handler, partial):  # whose arguments may be secrets
+        handler = handler.func
+    return getattr(handler, "__qualname__", None) or type(handler).__qualname__

@@ -19,6 +19,7 @@ import h11
 from .errors import Refused
 from .opening import Opening
 from .options import Limits
+from .policy import ExtraHeaders, header_pairs
 from .request import Headers, Request
 from .upgrade import accept_headers
 
@@ -42,7 +43,7 @@ class Response:
         status: int = 200,
         *,
         content_type: str | None = None,
-        headers: Iterable[tuple[str, str]] = (),
+        headers: ExtraHeaders = (),
         opening: Opening | None = None,
     ) -> None:
         """A `str` body is plain text in UTF-8 unless *content_type* says otherwise."""
@@ -50,10 +51,12 @@ class Response:
             raise TypeError(f"the body of a response is str or bytes, not {type(body).__name__}")
         self.status = status
         self.body = body.encode() if isinstance(body, str) else body
+        if content_type is not None and isinstance(body, str) and content_type.startswith("text/"):
+            content_type += "" if "charset" in content_type else "; charset=utf-8"
         if content_type is None and body:
             content_type = "text/plain; charset=utf-8" if isinstance(body, str) else "application/octet-stream"
         self.headers = [("Content-Type", content_type)] if content_type else []
-        self.headers += headers
+        self.headers += header_pairs(headers)
         self.opening = opening
         """The WebSocket that this 101 begins."""
 

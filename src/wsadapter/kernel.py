@@ -22,9 +22,9 @@ def unacknowledged(sock: HasDescriptor | None) -> int:
     if sock is None:
         return 0
     try:
-        import fcntl
-        import termios
+        from fcntl import ioctl
+        from termios import TIOCOUTQ
 
-        return int(unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))[0])
+        return int(unpack("i", ioctl(sock.fileno(), TIOCOUTQ, bytes(4)))[0])
     except (ImportError, OSError, ValueError):  # not this system, or not this kind of socket
         return 0

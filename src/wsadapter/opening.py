@@ -6,6 +6,7 @@ or a `Refused`, whose status, headers and sentence the host makes its framework'
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -93,6 +94,8 @@ def prepare(
     """
     if not callable(handler):
         raise TypeError(f"handler={handler!r}: give the function itself, with arguments by functools.partial")
+    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+        raise TypeError(f"handler={handler!r}: it has a yield in it, so calling it would run nothing")
     asynchronous = is_async(handler)
     if cancel_on_disconnect and not asynchronous:
         raise ValueError("cancel_on_disconnect=True: only an async def handler can be cancelled")

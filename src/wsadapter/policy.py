@@ -24,6 +24,7 @@ __all__ = [
     "check_protocols",
     "choose_deflate",
     "choose_protocol",
+    "header_pairs",
 ]
 
 Origins: TypeAlias = str | Iterable[str] | Callable[[str], bool] | None
@@ -187,6 +188,11 @@ _OURS = re.compile("connection|upgrade|sec-websocket-.*|content-length|transfer-
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
+def header_pairs(headers: ExtraHeaders) -> tuple[tuple[str, str], ...]:
+    """*headers* as pairs, whichever way they were given."""
+    return tuple(cast("Mapping[str, str]", headers).items() if isinstance(headers, Mapping) else headers)
+
+
 def check_headers(headers: ExtraHeaders) -> tuple[tuple[str, str], ...]:
     """Hold the program's extra headers against the grammar, so that no value can start a header of its own.
 
@@ -194,8 +200,7 @@ def check_headers(headers: ExtraHeaders) -> tuple[tuple[str, str], ...]:
         ValueError: A name that is no token or that the handshake sets itself, or a value with a control
             character or outside latin-1 (RFC 9110 §5.5).
     """
-    given = cast("Mapping[str, str]", headers).items() if isinstance(headers, Mapping) else headers
-    pairs = tuple(given)
+    pairs = header_pairs(headers)
     for name, value in pairs:
         if not TOKEN.fullmatch(name):
             raise ValueError(f"headers: {name!r} is not the name of a header")

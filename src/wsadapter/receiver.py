@@ -74,7 +74,7 @@ class Receiver:
         self.over = False
         """A Close or a violation has come: whatever else arrives is dropped."""
         self.size = 0
-        """Bytes that came, as messages, since whoever takes them last set it to 0."""
+        """Bytes that came since there was nothing to take, and 64 for each message: what waits is at most this."""
         self.stalled = False
         """What came inflates to more than the inbox holds: take the messages, then `receive` nothing."""
         self._client = client
@@ -96,7 +96,7 @@ class Receiver:
         if self.over:
             return []
         position = 0
-        self.size += len(data)
+        self.size = len(data) + (self.size if self.messages else 0)
         if self._plain:
             before = len(self.messages)
             position = scan(data, 0, not self._client, self._size_limit, self.messages)
@@ -209,8 +209,7 @@ class Receiver:
             "".join(cast("list[str]", pieces)) if isinstance(pieces[0], str) else b"".join(cast("list[bytes]", pieces))
         )
         self.messages.append(message)
-        if self._compressed:
-            self.size += len(message)
+        self.size += len(message)
         self._pieces = []
         self._fragments = self._size = 0
 
@@ -236,7 +235,9 @@ class Receiver:
         frame.payload += payload
         if not self._missing:
             self._collected = None
-            self.messages.append(frame.message())
+            message = frame.message()
+            self.messages.append(message)
+            self.size += len(message)
 
 
 class _Collected:

@@ -369,7 +369,9 @@ class SocketCarrier:
                 self._lose()
                 break
             self._unsent = self._unsent[sent:]
-        conversation.report_backlog(len(self._unsent), time.monotonic(), unacknowledged(self._socket))
+        conversation.report_backlog(
+            len(self._unsent), time.monotonic(), unacknowledged(self._socket) if self._unsent else 0
+        )
         if not self.open:
             self._changed.notify_all()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from .transports import TransportCarrier, half_close
 
 __all__ = ["HTTPProtocol", "Host", "serve_stream"]
 
+logger = logging.getLogger("wsadapter")
+
 LINGER: Final = 2.0
 """Seconds for a client to read our last response and close, before the connection is cut."""
 
@@ -33,6 +36,8 @@ class Host:
     """What the connections of one app share: the app, the limits, and who is there."""
 
     def __init__(self, app: App, limits: Limits | None = None) -> None:
+        if not callable(app):
+            raise TypeError(f"app={app!r}: give a function from a request to a response")
         self.limits = limits or Limits()
         self.draining = False
         """No new WebSockets are opened."""
@@ -53,6 +58,10 @@ class Host:
         self.draining = True
         for connection in tuple(self.connections):
             connection.shut_down()
+        if self.connections:
+            logger.info(
+                "Stopping: %d connections have %g seconds to end", len(self.connections), self.limits.shutdown_timeout
+            )
         timer = asyncio.get_running_loop().call_later(self.limits.shutdown_timeout, self.abort)
         try:
             await self.wait()

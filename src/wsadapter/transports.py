@@ -157,9 +157,13 @@ class TransportCarrier(asyncio.BufferedProtocol):
         if conversation.attention:
             self._attend()
 
-    def eof_received(self) -> None:
-        self._conversation.receive_eof(self._loop.time())
-        self._attend()
+    def eof_received(self) -> bool:
+        assert self._transport is not None
+        stays = self._conversation.owes_answer and self._transport.can_write_eof()
+        if not stays:
+            self._conversation.receive_eof(self._loop.time())
+            self._attend()
+        return stays
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -206,6 +210,9 @@ class TransportCarrier(asyncio.BufferedProtocol):
     @property
     def has_room(self) -> bool:
         return not self._turn_is_due and self._conversation.has_room
+
+    def check_open(self) -> None:
+        self._conversation.check_open()
 
     def check_room(self, more: int) -> None:
         self._conversation.check_room(more)
@@ -324,7 +331,7 @@ class TransportCarrier(asyncio.BufferedProtocol):
         self._conversation.resume(self._loop.time())
         if self._transport is not None:
             self._transport.resume_reading()
-        self._arm()  # the keepalive had no deadline meanwhile
+        self._arm()  # the keepalive may have a nearer deadline now
 
     def _report(self) -> None:
         assert self._transport is not None

@@ -1,6 +1,6 @@
 """The opening handshake of HTTP/1.1 as RFC 6455 §4.2 asks for it: is this request one, and what answers it?
 
-Only hosts that are handed the HTTP/1 request use this room; over HTTP/2 and ASGI the server has done it.
+For hosts that are handed the HTTP/1 request themselves.
 """
 
 from __future__ import annotations

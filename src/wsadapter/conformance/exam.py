@@ -275,6 +275,14 @@ class Conformance:
             assert client.receive() == b"two"
             assert client.receive_close()[0] == 1000
 
+    def test_a_peer_that_ends_its_side_behind_its_close_is_still_answered(self) -> None:
+        """RFC 6455 §7.1.1: the server closes the transport first, so the client's half is no loss."""
+        with self.connect("/echo") as client:
+            client.send_frames(frame(TEXT, b"one"), frame(CLOSE, pack("!H", 1000)))
+            client.end()
+            assert client.receive() == "one"
+            assert client.receive_close()[0] == 1000
+
     def test_the_handlers_close_has_its_code_and_reason(self) -> None:
         """RFC 6455 §7.4."""
         with self.connect("/close?code=4321&reason=enough") as client:

@@ -153,6 +153,10 @@ class Client:
             except (EOFError, ConnectionError):
                 return self._data
 
+    def end(self) -> None:
+        """Say that no more will come, and go on receiving."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     def drop(self) -> None:
         """Vanish: no Close, and a reset in place of an orderly end."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
