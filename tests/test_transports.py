@@ -220,6 +220,18 @@ async def test_the_end_of_the_stream_right_behind_a_close_still_gets_its_answer(
 
 
 @in_loop
+async def test_nobody_lingers_for_a_peer_that_has_ended_its_side_behind_a_violation() -> None:
+    line = connect()
+    line.say("right")
+    line.wire.receive(b"\x81\x01a")  # unmasked
+    line.wire.receive_eof()
+    assert await line.connection.read() == "right"
+    assert await line.connection.read() is None
+    assert [payload[:2] for payload in line.frames_of(CLOSE)] == [(1002).to_bytes(2, "big")]
+    assert line.wire.closing
+
+
+@in_loop
 async def test_the_end_of_the_stream_behind_a_close_that_nobody_reads_up_to_is_answered_after_the_grace() -> None:
     line = connect()
     line.say("unread")

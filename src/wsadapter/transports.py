@@ -82,6 +82,7 @@ class TransportCarrier(asyncio.BufferedProtocol):
         "_in_turn",
         "_loop",
         "_over",
+        "_peer_ended",
         "_timer",
         "_transport",
         "_turn",
@@ -123,6 +124,7 @@ class TransportCarrier(asyncio.BufferedProtocol):
         self._blocked = False  # the transport holds more than it likes
         self.paused = False
         self._closed_here = False
+        self._peer_ended = False  # its side of the transport is closed: there is nothing to linger for
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
         transport.set_write_buffer_limits(high=limits.outbox)
@@ -163,6 +165,7 @@ class TransportCarrier(asyncio.BufferedProtocol):
         if not stays:
             self._conversation.receive_eof(self._loop.time())
             self._attend()
+        self._peer_ended = True
         return stays
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -309,7 +312,7 @@ class TransportCarrier(asyncio.BufferedProtocol):
             if transport is not None and not self._conversation.aborted:
                 if self.paused:
                     self._resume()
-                if self._conversation.lingers:
+                if self._conversation.lingers and not self._peer_ended:
                     half_close(transport)
                 else:
                     transport.close()
