@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 import threading
 
@@ -83,7 +84,6 @@ def test_the_limit_of_connections_is_four_fifths_of_the_descriptors(
     monkeypatch: pytest.MonkeyPatch, soft: int, limit: int
 ) -> None:
     """Sockets per process: 80 % of `RLIMIT_NOFILE`."""
-    resource = pytest.importorskip("resource")
     monkeypatch.setattr(resource, "getrlimit", lambda which: {resource.RLIMIT_NOFILE: (soft, soft)}[which])
     assert connections_limit(Limits()) == limit
 

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from wsadapter.conversation import GRACE, PONGS, Conversation, State
 from wsadapter.deflate import Parameters
 from wsadapter.errors import ConnectionClosed, OutboxFull
+from wsadapter.messages import Prepared
 from wsadapter.options import Deflate, Limits
 from wsadapter.receiver import Message
 
@@ -106,8 +107,10 @@ def test_a_client_masks_and_a_server_does_not(client: bool) -> None:
 
 def test_a_frame_made_for_many_is_sent_as_it_is() -> None:
     side = conversation()
+    prepared = Prepared("x")
     made = frame(TEXT, b"x", key=None)
-    side.send_frame(made)
+    side.send_prepared(prepared)
+    assert prepared.frame == made
     assert side.queued == len(made)
     assert side.data_to_send() == made
     assert side.queued == 0
@@ -518,7 +521,7 @@ def test_sending_on_a_conversation_that_is_over_tells_how_it_ended() -> None:
     side.close(0.0)
     acts: list[Callable[[], object]] = [
         partial(side.send, "x"),
-        partial(side.send_frame, b"x"),
+        partial(side.send_prepared, Prepared(b"x")),
         partial(side.ping, 0.0),
         side.check_open,
     ]
@@ -701,7 +704,7 @@ def test_there_is_room_until_the_outbox_is_full() -> None:
 def test_a_send_beyond_the_hard_limit_is_not_queued() -> None:
     side = conversation(outbox=100, outbox_hard=100)
     side.send(b"x" * 1000)
-    acts: list[Callable[[], object]] = [partial(side.send, "more"), partial(side.send_frame, b"more")]
+    acts: list[Callable[[], object]] = [partial(side.send, "more"), partial(side.send_prepared, Prepared(b"more"))]
     for act in acts:
         with pytest.raises(OutboxFull, match="1004 bytes wait for a peer that does not take them"):
             act()

@@ -26,6 +26,7 @@ from .closing import ABNORMAL, check_close, close_payload
 from .deflate import Parameters, PerMessageDeflate
 from .errors import ConnectionClosed, OutboxFull
 from .frames import BINARY, CLOSE, PING, PONG, RSV1, TEXT, build
+from .messages import Prepared
 from .options import Limits
 from .receiver import Event, Message, Receiver
 
@@ -276,17 +277,20 @@ class Conversation:
         self._out.append(frame)
         self.queued += len(frame)
 
-    def send_frame(self, frame: bytes, *, admitted: bool = False) -> None:
-        """Queue one message that is a frame already, made for many; only a server may (RFC 6455 §5.3).
+    def send_prepared(self, prepared: Prepared, *, admitted: bool = False) -> None:
+        """Queue one message that goes to many, uncompressed; a server's frame is the same for all (RFC 6455 §5.3).
 
         Raises:
             ConnectionClosed, OutboxFull: As `send` does.
         """
+        if self._client:  # whose every frame has a mask of its own
+            self.send(prepared.message, compress=False, admitted=admitted)
+            return
         self.check_open()
         if not admitted:
             self.check_room()
-        self._out.append(frame)
-        self.queued += len(frame)
+        self._out.append(prepared.frame)
+        self.queued += len(prepared.frame)
 
     def ping(self, now: float, answered: Callable[[float], None] | None = None) -> None:
         """Send a ping; *answered* is called with the seconds it took, if the answer comes (RFC 6455 §5.5.2).

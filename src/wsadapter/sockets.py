@@ -151,7 +151,6 @@ class SocketCarrier:
         """*data* is what came behind the request."""
         sock.setblocking(False)
         self._socket = sock
-        self._client = client
         self._limits = limits
         self._unsent = b""  # taken from the conversation, and not by the network
         self._changed = threading.Condition()
@@ -205,10 +204,7 @@ class SocketCarrier:
 
     def send_prepared(self, prepared: Prepared) -> None:
         with self._changed:
-            if self._client:  # whose every frame has a mask of its own
-                self._conversation.send(prepared.message, compress=False)
-            else:
-                self._conversation.send_frame(prepared.frame)
+            self._conversation.send_prepared(prepared)
             self._write()
             if self._unsent and not self._writing_out:
                 self._writing_out = True

@@ -75,7 +75,6 @@ class TransportCarrier(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_blocked",
-        "_client",
         "_closed_here",
         "_closing",
         "_conversation",
@@ -104,7 +103,6 @@ class TransportCarrier(asyncio.BufferedProtocol):
     ) -> None:
         """*over* is called when the transport is gone and the handler has ended."""
         loop = asyncio.get_running_loop()
-        self._client = client
         self._conversation = Conversation(
             client=client,
             limits=limits,
@@ -225,10 +223,7 @@ class TransportCarrier(asyncio.BufferedProtocol):
         return self._has_sent()
 
     def send_prepared(self, prepared: Prepared, *, admitted: bool = False) -> None:
-        if self._client:  # whose every frame has a mask of its own
-            self._conversation.send(prepared.message, compress=False, admitted=admitted)
-        else:
-            self._conversation.send_frame(prepared.frame, admitted=admitted)
+        self._conversation.send_prepared(prepared, admitted=admitted)
         self._has_sent()
 
     def flush(self) -> None:
